@@ -1,0 +1,104 @@
+r"""Lower bounds on the log evidence, for any model with ``encode``, ``decode`` and ``prior``.
+
+A bound has its true sign and is in nats, one value for each data point: larger is better, and a
+loss is the negative mean. All of them read the same three distributions: the approximate posterior
+q(z|x), the likelihood p(x|z) and the prior p(z).
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vaebook.distributions import kl_divergence
+
+
+class ElboTerms(NamedTuple):
+    """The two terms of the bound, each of shape ``(batch,)``, in nats."""
+
+    log_p_x_given_z: Tensor
+    kl: Tensor
+
+
+def elbo_terms(model, x: Tensor, *, generator: torch.Generator | None = None) -> ElboTerms:
+    r"""One-sample estimate of the expected log-likelihood, and the KL divergence in closed form.
+
+    Args:
+        model: has ``encode``, ``decode`` and ``prior``.
+        x: data, shape ``(batch, *event)``.
+        generator: source of the noise; ``None`` uses torch's global one.
+    """
+    q_z = model.encode(x)
+    z = q_z.rsample(generator=generator)
+    return ElboTerms(model.decode(z).log_prob(x), kl_divergence(q_z, model.prior))
+
+
+def elbo(model, x: Tensor, *, beta: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
+    r"""Evidence lower bound, with the KL term in closed form.
+
+    .. math:: \mathcal{L}(x) = E_{q(z|x)}[\log p(x|z)] - \beta\, KL[q(z|x) \,\|\, p(z)] \le \log p(x)
+
+    Args:
+        model: has ``encode``, ``decode`` and ``prior``.
+        x: data, shape ``(batch, *event)``, values in the support of ``model.decode``.
+        beta: weight of the KL term; a bound on the evidence for 1 or more, the evidence lower bound
+            for 1.
+        generator: source of the noise; ``None`` uses torch's global one.
+
+    Returns:
+        Nats, shape ``(batch,)``, each a one-sample estimate. Larger is better; a loss is its
+        negative mean.
+
+    Kingma & Welling (2014), eq. 7; chapter *The evidence lower bound*, eq. (elbo-kl-form).
+    """
+    log_p_x_given_z, kl = elbo_terms(model, x, generator=generator)
+    return log_p_x_given_z - beta * kl
+
+
+def log_weights(model, x: Tensor, samples: int = 1, *, generator: torch.Generator | None = None) -> Tensor:
+    r"""Log importance weights of codes drawn from the approximate posterior.
+
+    .. math:: \log w_i = \log p(x|z_i) + \log p(z_i) - \log q(z_i|x), \qquad z_i \sim q(z|x)
+
+    Their mean is the Monte-Carlo form of the evidence lower bound; the mean of the weights
+    themselves is an unbiased estimate of p(x). With the exact posterior as q every weight equals
+    p(x).
+
+    Args:
+        model: has ``encode``, ``decode`` and ``prior``.
+        x: data, shape ``(batch, *event)``.
+        samples: codes drawn for each data point, at least 1.
+        generator: source of the noise; ``None`` uses torch's global one.
+
+    Returns:
+        Nats, shape ``(samples, batch)``.
+
+    Burda et al. (2016), section 3; chapter *The evidence lower bound*, eq. (elbo-log-weights).
+    """
+    if not isinstance(samples, int) or samples < 1:
+        raise ValueError(f"samples must be a positive integer, got {samples!r}")
+    q_z = model.encode(x)
+    z = q_z.rsample((samples,), generator=generator)  # (samples, batch, latent_dim)
+    return model.decode(z).log_prob(x) + model.prior.log_prob(z) - q_z.log_prob(z)
+
+
+def iwae(model, x: Tensor, samples: int = 50, *, generator: torch.Generator | None = None) -> Tensor:
+    r"""Importance-weighted lower bound: the ELBO with one sample, tighter with more.
+
+    .. math:: \mathcal{L}_k(x) = E\left[\log \frac1k \sum_{i=1}^k w_i\right]
+
+    Args:
+        model, x, samples, generator: as in :func:`log_weights`.
+
+    Returns:
+        Nats, shape ``(batch,)``, each a one-sample estimate of the bound.
+
+    Burda et al. (2016), eq. 8; chapter *The evidence lower bound*, eq. (elbo-importance-weighted).
+    """
+    return log_mean_exp(log_weights(model, x, samples, generator=generator))
+
+
+def log_mean_exp(log_w: Tensor) -> Tensor:
+    """Log of the mean weight over the first dimension, ``(samples, batch) -> (batch,)``."""
+    return torch.logsumexp(log_w, dim=0) - math.log(len(log_w))
