@@ -110,7 +110,8 @@ def _check_mean(statement: str, draws: np.ndarray, expected: np.ndarray, standar
 
 def _check_equal(statement: str, value: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> str:
     slack = atol + rtol * np.abs(expected)
-    difference = np.abs(value - expected)
+    with np.errstate(invalid="ignore"):  # two infinities of one sign are equal
+        difference = np.abs(value - expected)
     _require(statement, (difference <= slack) | (value == expected), value, expected, slack)
     count = np.broadcast(value, expected).size
     values = "both values" if count == 1 else f"{count:,} values"

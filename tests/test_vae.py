@@ -1,0 +1,100 @@
+import pytest
+import torch
+
+from vaebook import vae
+from vaebook.distributions import Bernoulli, DiagonalNormal
+
+
+@pytest.fixture
+def model() -> vae.VAE:
+    torch.manual_seed(0)
+    return vae.mlp_vae(latent_dim=3, hidden=(8,), image_shape=(1, 4, 4))
+
+
+def test_encode_and_decode_return_distributions_over_codes_and_images(model):
+    x = torch.rand(5, 1, 4, 4)
+    q_z = model.encode(x)
+    assert isinstance(q_z, DiagonalNormal)
+    assert (q_z.batch_shape, q_z.event_shape) == ((5,), (3,))
+    p_x = model.decode(q_z.sample((2,)))
+    assert isinstance(p_x, Bernoulli)
+    assert (p_x.batch_shape, p_x.event_shape) == ((2, 5), (1, 4, 4))
+    assert p_x.log_prob(x).shape == (2, 5)
+
+
+def test_the_default_is_the_network_of_the_source():
+    shapes = [tuple(p.shape) for p in vae.mlp_vae().parameters() if p.dim() == 2]
+    assert shapes == [(400, 784), (40, 400), (400, 20), (784, 400)]
+
+
+def test_decoder_mirrors_the_hidden_layers():
+    model = vae.mlp_vae(latent_dim=2, hidden=(9, 7), image_shape=(1, 4, 4))
+    assert [tuple(p.shape) for p in model.decoder.parameters() if p.dim() == 2] == [(7, 2), (9, 7), (16, 9)]
+
+
+def test_prior_is_the_standard_normal(model):
+    z = torch.randn(4, 3)
+    expected = torch.distributions.Normal(0, 1).log_prob(z).sum(-1)
+    torch.testing.assert_close(model.prior.log_prob(z), expected)
+
+
+def test_log_variances_are_held_in_their_range(model):
+    with torch.no_grad():
+        model.encoder[1][-1].bias.copy_(torch.tensor([0, 0, 0, 1e6, -1e6, 0.0]))
+    logvar = model.encode(torch.rand(2, 1, 4, 4)).logvar
+    assert logvar.max() == vae.LOGVAR_RANGE[1]
+    assert logvar.min() == vae.LOGVAR_RANGE[0]
+
+
+def test_networks_in_bfloat16_give_distributions_in_float32(model):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        q_z = model.encode(torch.rand(2, 1, 4, 4))
+        assert q_z.mu.dtype == torch.float32
+        assert model.decode(q_z.mean).logits.dtype == torch.float32
+
+
+def test_float64_stays_float64(model):
+    assert model.double().encode(torch.rand(2, 1, 4, 4, dtype=torch.float64)).mu.dtype == torch.float64
+
+
+def test_gaussian_likelihood_has_one_variance_fixed_or_learned():
+    fixed = vae.GaussianLikelihood(sigma=0.5)
+    p_x = fixed(torch.zeros(2, 1, 4, 4))
+    torch.testing.assert_close(p_x.variance, torch.full((2, 1, 4, 4), 0.25))
+    assert p_x.event_shape == (1, 4, 4)
+    assert not fixed.logvar.requires_grad
+    learned = vae.GaussianLikelihood(sigma=0.5, learned=True)
+    learned(torch.zeros(2, 1, 4, 4)).log_prob(torch.ones(2, 1, 4, 4)).sum().backward()
+    assert learned.logvar.grad > 0  # errors of 1 ask for a larger variance than 0.25
+
+
+def test_learned_sigma_finds_the_standard_deviation_of_the_residuals():
+    likelihood = vae.GaussianLikelihood(learned=True)
+    x = 0.3 * torch.randn(2000, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    optimizer = torch.optim.Adam(likelihood.parameters(), lr=0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        (-likelihood(torch.zeros_like(x)).log_prob(x).mean()).backward()
+        optimizer.step()
+    assert torch.exp(0.5 * likelihood.logvar).item() == pytest.approx(
+        x.square().mean().sqrt().item(), rel=1e-2
+    )
+
+
+def test_reconstruct_and_generate_return_images(model):
+    assert model.reconstruct(torch.rand(5, 1, 4, 4)).shape == (5, 1, 4, 4)
+    images = model.generate(6, generator=torch.Generator().manual_seed(1))
+    assert images.shape == (6, 1, 4, 4)
+    assert ((images > 0) & (images < 1)).all()
+    assert torch.equal(images, model.generate(6, generator=torch.Generator().manual_seed(1)))
+
+
+@pytest.mark.parametrize("latent_dim", [0, -1, 2.0, "2"])
+def test_latent_dim_must_be_a_positive_integer(latent_dim):
+    with pytest.raises(ValueError, match=f"latent_dim must be a positive integer, got {latent_dim!r}"):
+        vae.mlp_vae(latent_dim=latent_dim)
+
+
+def test_sigma_must_be_positive():
+    with pytest.raises(ValueError, match="sigma must be positive, got 0"):
+        vae.GaussianLikelihood(sigma=0)
