@@ -114,15 +114,17 @@ def _check_equal(statement: str, value: np.ndarray, expected: np.ndarray, rtol: 
         difference = np.abs(value - expected)
     _require(statement, (difference <= slack) | (value == expected), value, expected, slack)
     count = np.broadcast(value, expected).size
-    values = "both values" if count == 1 else f"{count:,} values"
-    return f"{values} agree to within {max(rtol, atol):g}"
+    values = "both sides" if count == 1 else f"{count:,} values"
+    return f"{values} agree to within {atol:g}" + (f" + {rtol:g} of their size" if rtol > atol else "")
 
 
 def _check_bound(statement: str, value: np.ndarray, bound: np.ndarray, sign: str, atol: float) -> str:
     excess = value - bound if sign == "≤" else bound - value
     _require(statement, excess <= atol, value, bound, np.float64(atol))
     count = np.broadcast(value, bound).size
-    return f"{value.item():.4g} {sign} {bound.item():.4g}" if count == 1 else f"{count:,} of {count:,} values"
+    if count == 1:
+        return f"{value.item():.4g} {sign} {bound.item():.4g}"
+    return f"all {count:,} values {sign} " + (f"{bound.item():g}" if bound.size == 1 else "their bounds")
 
 
 def _require(

@@ -313,8 +313,8 @@ def _kl_full_diagonal(q: FullNormal, p: DiagonalNormal) -> Tensor:
 def _softplus(logits: Tensor) -> Tensor:
     r""":math:`\log(1 + e^a) = \max(a, 0) - \log\mathrm{sigmoid}(|a|)`, to one rounding of 1.
 
-    Not torch's own, which is as exact for a large negative ``a`` but takes ten times as long on a CPU, a third of a
-    training step of an MLP.
+    Not torch's own, which is as exact for a large negative ``a`` but takes ten times as long
+    on a CPU: a third of a training step of an MLP.
     """
     return torch.relu(logits) - torch.log(torch.sigmoid(logits.abs()))
 

@@ -1,0 +1,129 @@
+"""Makes ``pytest --nbval book/`` verify the chapters: tolerant of rounding, strict about everything else.
+
+nbval runs the cells. Added here are the check of a record before it is run (``vaebook.notebooks.problems``),
+the comparison of its outputs (``vaebook.compare``), and that no cell passes which was not run and compared.
+"""
+
+from collections import Counter
+
+import pytest
+from nbval.kernel import CURRENT_ENV_KERNEL_NAME, RunningKernel
+from nbval.plugin import IPyNbCell, IPyNbFile
+
+from vaebook import compare, notebooks
+
+
+def pytest_configure(config):
+    """Refuse to spread the cells of a chapter over several kernels."""
+    if config.getoption("dist", "no") not in ("no", "loadfile", "loadscope"):
+        raise pytest.UsageError("the cells of a chapter share a kernel: add --dist loadfile")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path, parent):
+    """Collect our chapters in place of nbval's notebooks, and texts that have no record."""
+    collectors = yield
+    if any(isinstance(collector, IPyNbFile) for collector in collectors):
+        return [Chapter.from_parent(parent, path=file_path)]
+    if (
+        parent.config.option.nbval
+        and file_path.match("text/*.md")
+        and not notebooks.record_of(file_path).is_file()
+    ):
+        return [*collectors, Unrecorded.from_parent(parent, path=file_path)]
+    return collectors
+
+
+class Unrecorded(pytest.File):
+    """A text without a record, for which the gate fails."""
+
+    def collect(self):
+        yield Gate.from_parent(self, name="Record")
+
+
+class Chapter(IPyNbFile):
+    """A record: the gate, then the code cells in one kernel of the environment that pytest runs in."""
+
+    unfinished = None  # the cell whose end was not seen: what comes after it cannot be trusted
+
+    def setup(self):
+        with notebooks.kernel_environment():
+            self.kernel = Kernel(CURRENT_ENV_KERNEL_NAME, cwd=str(self.path.parent))
+
+    def collect(self):
+        yield Gate.from_parent(self, name="Record")
+        for number, cell in enumerate(super().collect(), start=1):
+            yield Cell.from_parent(
+                self, name=f"Cell {number}", cell_num=number, cell=cell.cell, options=OPTIONS
+            )
+
+
+class Kernel(RunningKernel):
+    """A kernel with a history, like the one that made the record: chapters find their parameters there."""
+
+    def execute_cell_input(self, cell_input, allow_stdin=None):
+        return self.kc.execute(cell_input, allow_stdin=allow_stdin, stop_on_error=False)
+
+
+class Gate(pytest.Item):
+    """What can be said about a record without running it."""
+
+    def runtest(self):
+        found = notebooks.problems(self.path)
+        if found:
+            pytest.fail("\n".join(found), pytrace=False)
+
+    def reportinfo(self):
+        return self.path, 0, f"the record of {self.path.stem}"
+
+
+OPTIONS = {"skip": False, "check": True, "check_exception": False}  # nbval's own marks have no say
+
+
+class Cell(IPyNbCell):
+    """A code cell: run, and compared with its record."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.output_timeout = 60
+        self.unrun = self.cell.execution_count is None
+        self.cell.execution_count = self.cell.execution_count or 0  # nbval compares no cell without a count
+
+    def setup(self):
+        """Nothing: nbval would mark the cells after a timeout as expected failures, which count as none."""
+
+    def runtest(self):
+        if self.parent.unfinished:
+            pytest.fail(f"not run, because {self.parent.unfinished} did not finish", pytrace=False)
+        if "nbval-skip" in self.cell.metadata.get("tags", []):
+            pytest.skip(self.cell.metadata.get("reason", "no reason given"))
+        self.parent.unfinished = self.name
+        super().runtest()
+
+    def compare_outputs(self, test, ref, skip_compare=None):
+        self.parent.unfinished = None
+        ignored = {"nbval-ignore-output", "provenance"} & set(self.cell.metadata.get("tags", []))
+        found = compare.compare_outputs(test if ignored else ref, test, compare.tolerance(self.cell.metadata))
+        if self.unrun:
+            found.append("was never executed when it was recorded")
+        if not ignored:
+            self.user_properties.append(("verified", dict(compare.count(ref))))
+        self.comparison_traceback = found
+        return not found
+
+    def repr_failure(self, excinfo):
+        failed_by_us = isinstance(excinfo.value, pytest.fail.Exception)
+        return str(excinfo.value) if failed_by_us else super().repr_failure(excinfo)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how much was verified, in chapters in which nothing failed."""
+    stats = terminalreporter.stats
+    failed = {report.nodeid.split("::")[0] for key in ("failed", "error") for report in stats.get(key, [])}
+    passed = [report for report in stats.get("passed", []) if report.nodeid.split("::")[0] not in failed]
+    chapters = {report.nodeid.split("::")[0] for report in passed if report.nodeid.endswith("::Record")}
+    total = Counter()
+    for report in passed:
+        total.update(dict(report.user_properties).get("verified", {}))
+    counts = ", ".join(f"{total[kind]} {kind}" for kind in ("numbers", "tables", "figures"))
+    terminalreporter.write_line(f"verified {counts} in {len(chapters)} chapters")
