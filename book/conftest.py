@@ -25,12 +25,9 @@ def pytest_collect_file(file_path, parent):
     collectors = yield
     if any(isinstance(collector, IPyNbFile) for collector in collectors):
         return [Chapter.from_parent(parent, path=file_path)]
-    if (
-        parent.config.option.nbval
-        and file_path.match("text/*.md")
-        and not notebooks.record_of(file_path).is_file()
-    ):
-        return [*collectors, Unrecorded.from_parent(parent, path=file_path)]
+    if parent.config.option.nbval and file_path.match("text/*.md"):
+        record = file_path.parents[1] / f"{file_path.stem}.ipynb"
+        return [] if record.is_file() else [Unrecorded.from_parent(parent, path=file_path)]
     return collectors
 
 
@@ -52,6 +49,10 @@ class Chapter(IPyNbFile):
 
     def collect(self):
         yield Gate.from_parent(self, name="Record")
+        try:
+            notebooks.read_record(self.path)
+        except notebooks.NotebookError:
+            return  # the gate says so
         for number, cell in enumerate(super().collect(), start=1):
             yield Cell.from_parent(
                 self, name=f"Cell {number}", cell_num=number, cell=cell.cell, options=OPTIONS
@@ -69,7 +70,8 @@ class Gate(pytest.Item):
     """What can be said about a record without running it."""
 
     def runtest(self):
-        found = notebooks.problems(self.path)
+        book = self.path.parents[1] if isinstance(self.parent, Unrecorded) else self.path.parent
+        found = notebooks.problems(book, self.path.stem)
         if found:
             pytest.fail("\n".join(found), pytrace=False)
 
@@ -106,10 +108,11 @@ class Cell(IPyNbCell):
         found = compare.compare_outputs(test if ignored else ref, test, compare.tolerance(self.cell.metadata))
         if self.unrun:
             found.append("was never executed when it was recorded")
+        if found:
+            pytest.fail("\n".join([*found, "", self.cell.source]), pytrace=False)
         if not ignored:
             self.user_properties.append(("verified", dict(compare.count(ref))))
-        self.comparison_traceback = found
-        return not found
+        return True
 
     def repr_failure(self, excinfo):
         failed_by_us = isinstance(excinfo.value, pytest.fail.Exception)
@@ -125,5 +128,12 @@ def pytest_terminal_summary(terminalreporter):
     total = Counter()
     for report in passed:
         total.update(dict(report.user_properties).get("verified", {}))
-    counts = ", ".join(f"{total[kind]} {kind}" for kind in ("numbers", "tables", "figures"))
-    terminalreporter.write_line(f"verified {counts} in {len(chapters)} chapters")
+    skipped = sum(report.nodeid.split("::")[0] in chapters for report in stats.get("skipped", []))
+    counts = ", ".join(quantity(total[f"{noun}s"], noun) for noun in ("number", "table", "figure"))
+    note = f" ({quantity(skipped, 'cell')} skipped)" if skipped else ""
+    terminalreporter.write_line(f"verified {counts} in {quantity(len(chapters), 'chapter')}{note}")
+
+
+def quantity(number, noun):
+    """``2, "table"`` as ``2 tables``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -108,22 +108,35 @@ class Book:
         return notebooks.record(self.folder, name)
 
 
-def make_book(root: Path) -> Book:
+def new_book(root: Path) -> Book:
     (root / "book" / "text").mkdir(parents=True)
     shutil.copy(ROOT / "book" / "conftest.py", root / "book")
-    (root / "_toc.yml").write_text("format: jb-book\nroot: book/sample\nchapters:\n- file: book/second\n", "utf-8")
+    (root / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/sample\nchapters:\n- file: book/second\n", "utf-8"
+    )
     return Book(root)
+
+
+@pytest.fixture(scope="session")
+def make_book():
+    """Makes a book without chapters in a folder."""
+    return new_book
 
 
 @pytest.fixture
 def empty_book(tmp_path):
-    return make_book(tmp_path)
+    return new_book(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def sample_text():
+    return SAMPLE
 
 
 @pytest.fixture(scope="session")
 def sample_record(tmp_path_factory):
     """The record of the sample chapter, made once."""
-    book = make_book(tmp_path_factory.mktemp("sample"))
+    book = new_book(tmp_path_factory.mktemp("sample"))
     book.write("sample", SAMPLE)
     return book.record("sample").read_text("utf-8")
 

@@ -43,7 +43,7 @@ def test_a_line_is_read_with_its_type_default_help_and_range():
     ],
 )
 def test_a_line_that_says_too_little_is_refused(line, message):
-    with pytest.raises(ParameterError, match="parameters cell|must be") as caught:
+    with pytest.raises(ParameterError, match=r"parameters cell|must be") as caught:
         parse(line)
     assert message in str(caught.value)
 

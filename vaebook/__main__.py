@@ -54,7 +54,10 @@ def record(names: Chapters = None) -> None:
     from vaebook import notebooks
 
     book = notebooks.find_book()
-    for name in names or notebooks.chapters(book):
+    names = names or notebooks.chapters(book)
+    for name in names:
+        notebooks.text_path(book, name)  # all are known before the first is recorded
+    for name in names:
         typer.echo(f"recording {name}")
         typer.echo(f"wrote {notebooks.record(book, name)}")
 

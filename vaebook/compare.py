@@ -47,8 +47,8 @@ class Tolerance:
     Attributes:
         rtol: relative tolerance of a number; the default is the noise of single precision.
         atol: absolute tolerance of a number.
-        rms: root mean square distance of two figures, on the scale 0..255 of their pixels; the default forgives
-            a marker that snaps to the next pixel.
+        rms: root mean square distance of two figures, on the scale 0..255 of their pixels; the default
+            forgives a marker that snaps to the next pixel.
         integers: whether rtol and atol hold for integers, too.
     """
 

@@ -30,7 +30,8 @@ import papermill
 import yaml
 from jupytext.myst import MystMetadataParsingError
 from nbclient.exceptions import DeadKernelError
-from nbformat import NotebookNode
+from nbformat import NotebookNode, ValidationError
+from nbformat.reader import NotJSONError
 from papermill.exceptions import PapermillExecutionError
 
 from vaebook import compare, parameters
@@ -77,9 +78,8 @@ def find_book() -> Path:
 
 def chapters(book: Path) -> list[str]:
     """The chapters that have a text, in the order of ``_toc.yml``; those that it does not list come last."""
-    listed = [
-        Path(file).stem for file in _listed(yaml.safe_load((book.parent / "_toc.yml").read_text("utf-8")))
-    ]
+    contents = yaml.safe_load((book.parent / "_toc.yml").read_text("utf-8"))
+    listed = [Path(file).stem for file in _listed(contents)]
     texts = sorted(path.stem for path in (book / "text").glob("*.md"))
     return sorted(texts, key=lambda name: listed.index(name) if name in listed else len(listed))
 
@@ -92,16 +92,6 @@ def _listed(contents: object) -> Iterator[str]:
     elif isinstance(contents, list):
         for entry in contents:
             yield from _listed(entry)
-
-
-def record_of(text: Path) -> Path:
-    """Where the record of a text is."""
-    return text.parents[1] / f"{text.stem}.ipynb"
-
-
-def text_of(record: Path) -> Path:
-    """Where the text of a record is."""
-    return record.parent / "text" / f"{record.stem}.md"
 
 
 def text_path(book: Path, name: str) -> Path:
@@ -127,6 +117,22 @@ def read_text(path: Path) -> NotebookNode:
         return _normalise(jupytext.read(path, fmt="md:myst"))
     except MystMetadataParsingError as error:
         raise NotebookError(f"{path}: {error}") from error
+
+
+def read_record(path: Path) -> NotebookNode:
+    """Read a chapter's record.
+
+    Raises:
+        NotebookError: the file is damaged.
+    """
+    try:
+        return nbformat.read(path, as_version=4)
+    except (NotJSONError, ValidationError, AttributeError) as error:  # the last for JSON that is no object
+        raise NotebookError(f"{path} is damaged: {_remedy(path.stem)}") from error
+
+
+def _remedy(name: str) -> str:
+    return f"record it again with `vaebook record {name}`"
 
 
 def title(text: NotebookNode) -> str:
@@ -177,7 +183,7 @@ def _merge_streams(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
 
 
 def record(book: Path, name: str) -> Path:
-    """Execute a chapter with its default parameters and replaces its record, if every cell succeeded.
+    """Execute a chapter with its default parameters and replace its record, if every cell succeeded.
 
     Args:
         book: the book's folder.
@@ -227,8 +233,8 @@ def run(book: Path, name: str, values: Mapping[str, object], output: Path | None
     """
     text = read_text(text_path(book, name))
     values = parameters.check_values(schema(text), values, chapter=name)
-    output = (output or _runs(book) / f"{_slug(name, values)}.ipynb").absolute()
-    if output.suffix != ".ipynb" or output.is_relative_to(book.absolute()):
+    output = (output or _runs(book) / f"{_slug(name, values)}.ipynb").resolve()
+    if output.suffix != ".ipynb" or output.is_relative_to(book.resolve()):
         raise NotebookError(f"the output must be a .ipynb file outside {book} and its records, got {output}")
     failed = output.with_suffix(".failed.ipynb")
     with _untouched_if_disk_fails(output):
@@ -283,9 +289,7 @@ def kernel_environment() -> Iterator[None]:
 def _execute(notebook: NotebookNode, values: Mapping[str, object], book: Path) -> tuple[NotebookNode, str]:
     """Run a notebook in a fresh kernel; return it as far as it went, and what stopped it, if anything."""
     failure = ""
-    logging.getLogger("papermill").setLevel(
-        logging.ERROR
-    )  # it warns of parameters whose annotation it cannot read
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of annotations that it cannot read
     with TemporaryDirectory(prefix="vaebook-") as folder, kernel_environment():
         source, target = Path(folder, "source.ipynb"), Path(folder, "target.ipynb")
         nbformat.write(notebook, source)
@@ -306,7 +310,7 @@ def _execute(notebook: NotebookNode, values: Mapping[str, object], book: Path) -
             failure = "the kernel died; it may have run out of memory"
         notebook = nbformat.read(target, as_version=4)
     unrun = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.execution_count is None]
-    return notebook, failure or ("a cell ended the run before the last one" if unrun else "")
+    return notebook, failure or ("a cell ended the run before the last cell" if unrun else "")
 
 
 def _write(notebook: NotebookNode, path: Path) -> None:
@@ -323,22 +327,26 @@ def _write(notebook: NotebookNode, path: Path) -> None:
         fresh.unlink(missing_ok=True)
 
 
-def problems(path: Path) -> list[str]:
+def problems(book: Path, name: str) -> list[str]:
     """All that is wrong with a chapter's record and can be found without running it.
 
     Args:
-        path: the record, ``book/NAME.ipynb``, or the text, ``book/text/NAME.md``.
+        book: the book's folder.
+        name: the chapter.
 
     Returns:
         One problem an entry, in words; empty if there is none.
     """
-    record, text = (record_of(path), path) if path.suffix == ".md" else (path, text_of(path))
+    record, text = book / f"{name}.ipynb", book / "text" / f"{name}.md"
     if not record.is_file():
-        return [f"{text} has no record: make it with `vaebook record {text.stem}`"]
+        return [f"{text} has no record: make it with `vaebook record {name}`"]
     if not text.is_file():
         return [f"{record} has no text: {text} is missing"]
-    notebook = nbformat.read(record, as_version=4)
-    return gates(notebook) + sync_problems(notebook, read_text(text), record.stem)
+    try:
+        notebook = read_record(record)
+        return gates(notebook) + sync_problems(notebook, read_text(text), name)
+    except NotebookError as error:
+        return [str(error)]
 
 
 def sync_problems(record: NotebookNode, text: NotebookNode, name: str) -> list[str]:
@@ -352,7 +360,7 @@ def sync_problems(record: NotebookNode, text: NotebookNode, name: str) -> list[s
     Returns:
         One problem an entry, in words; empty if the record was made from this text.
     """
-    remedy = f"record it again with `vaebook record {name}`"
+    remedy = _remedy(name)
     if len(record.cells) != len(text.cells):
         return [f"the record has {len(record.cells)} cells and the text {len(text.cells)}: {remedy}"]
     found = [] if record.metadata == text.metadata else [f"the header differs from the text: {remedy}"]
@@ -414,14 +422,14 @@ def _cell_problems(cell: NotebookNode) -> Iterator[str]:
     if not isinstance(tags, list):
         yield f"has tags that are no list: {tags!r}"
         return
-    for tag in RAISING & set(tags):
-        yield f"has the tag {tag}: catch the exception and print it, for a record has no failing cell"
-    for tag in set(SKIPPING) & set(tags):
-        if not cell.metadata.get("reason"):
-            yield f"has the tag {tag} without a reason: write one into the cell's metadata"
     known = sorted(TAGS | set(SKIPPING))
-    for tag in set(tags) - set(known) - RAISING:
-        yield f"has the unknown tag {tag!r}{suggestion(tag, known)}; known: {', '.join(known)}"
+    for tag in tags:
+        if tag in RAISING:
+            yield f"has the tag {tag}: catch the exception and print it, for a record has no failing cell"
+        elif tag in SKIPPING and not cell.metadata.get("reason"):
+            yield f"has the tag {tag} without a reason: write one into the cell's metadata"
+        elif tag not in known:
+            yield f"has the unknown tag {tag!r}{suggestion(str(tag), known)}; known: {', '.join(known)}"
     if cell.cell_type == "code":
         yield from _code_problems(cell)
     elif re.search(r"^\s*[`~:]{3,}\s*\{code-cell\}", cell.source, re.MULTILINE):
@@ -470,7 +478,7 @@ def _wide_atol(cell: NotebookNode) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What :func:`verify` says of a chapter: ``state`` is ``verified``, ``failed`` or ``unchanged``."""
+    """What :func:`verify` says of a chapter: it is ``unchanged``, ``running``, ``verified`` or ``failed``."""
 
     name: str
     state: str
@@ -489,7 +497,7 @@ def verify(book: Path, names: Sequence[str] = (), *, everything: bool = False) -
         everything: whether to run those, too.
 
     Yields:
-        One verdict a chapter, as they come in.
+        What becomes of each chapter, as soon as it is known.
 
     Raises:
         UnknownChapterError: the book has no such chapter.
@@ -501,18 +509,19 @@ def verify(book: Path, names: Sequence[str] = (), *, everything: bool = False) -
     for name in names or [*chapters(book), *sorted(orphans)]:
         stamp, key = book.parent / ".cache" / "verified" / name, _fingerprint(book, name)
         if not (names or everything) and stamp.is_file() and stamp.read_text("utf-8").startswith(key):
-            yield Verdict(
-                name, "unchanged", f"up to date since {stamp.read_text('utf-8').split(maxsplit=1)[1]}"
-            )
+            date = stamp.read_text("utf-8").partition(" ")[2]
+            yield Verdict(name, "unchanged", f"up to date since {date}")
         else:
             waiting[name] = (stamp, key)
+    for name in waiting:
+        yield Verdict(name, "running", "running")
     workers = min(2, os.cpu_count() or 1, len(waiting))
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         futures = {pool.submit(_run_pytest, book, name, one_thread=workers > 1): name for name in waiting}
         for future in as_completed(futures):
-            name, verdict = futures[future], future.result()
+            (stamp, key), verdict = waiting[futures[future]], future.result()
+            stamp.unlink(missing_ok=True)
             if verdict.state == "verified":
-                stamp, key = waiting[name]
                 stamp.parent.mkdir(parents=True, exist_ok=True)
                 stamp.write_text(f"{key} {datetime.now():%Y-%m-%d %H:%M}", encoding="utf-8")
             yield verdict
