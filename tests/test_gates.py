@@ -286,11 +286,11 @@ def test_the_summary_counts_the_chapters_without_failure(outcome):
 def test_after_a_cell_that_takes_too_long_no_cell_passes(empty_book):
     empty_book.write("endless", ENDLESS)
     empty_book.store("endless", executed(read_text(empty_book.folder / "text" / "endless.md")))
-    run_pytest(empty_book, "--nbval-cell-timeout", "1")
+    run_pytest(empty_book, "--nbval-cell-timeout", "5")
     outcome = read_report(empty_book)
     assert outcome["endless"]["Record"] is None
     assert outcome["endless"]["Cell 1"] is None
-    assert "Timeout of 1 seconds exceeded" in outcome["endless"]["Cell 2"]
+    assert "Timeout of 5 seconds exceeded" in outcome["endless"]["Cell 2"]
     assert "not run, because Cell 2 did not finish" in outcome["endless"]["Cell 3"]
 
 

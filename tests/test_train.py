@@ -34,10 +34,25 @@ def test_fit_learns_and_returns_one_row_an_epoch(regression):
 
 def test_bfloat16_reaches_the_same_solution_with_float32_weights(regression):
     model, batches, losses = regression
-    step = train.gradient_step(losses, torch.optim.Adam(model.parameters(), lr=0.1))
+    step = train.gradient_step(losses, torch.optim.Adam(model.parameters(), lr=0.1), precision="bfloat16")
     history = train.fit(step, batches, epochs=60)
     assert history["loss"].iloc[-1] < 1e-2
     assert model.weight.dtype == torch.float32
+
+
+def test_auto_is_one_of_the_two(regression, monkeypatch):
+    model, batches, losses = regression
+    seen = []
+
+    def watched(batch):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return losses(batch)
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for fast in (True, False):
+        monkeypatch.setattr(train, "has_fast_bfloat16", lambda device, fast=fast: fast)
+        train.gradient_step(watched, optimizer)(batches[0])
+    assert seen == [True, False]
 
 
 def test_same_seed_gives_the_same_weights():
@@ -104,7 +119,7 @@ def test_no_batches_is_an_error():
 
 
 def test_unknown_precision():
-    with pytest.raises(ValueError, match="unknown precision 'float8'; known: bfloat16, float32"):
+    with pytest.raises(ValueError, match="unknown precision 'float8'; known: auto, bfloat16, float32"):
         train.gradient_step(lambda x: {}, None, precision="float8")
 
 

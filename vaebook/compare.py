@@ -59,7 +59,7 @@ class Tolerance:
 
 
 DEFAULT = Tolerance()
-TRAINED = Tolerance(rtol=1e-2, rms=10.0)
+TRAINED = Tolerance(rtol=1e-2, rms=16.0)
 WIDEST = {"rtol": 0.2, "atol": math.inf, "rms": 30.0}  # above these a cell must state its reason
 
 

@@ -301,7 +301,7 @@ def _execute(notebook: NotebookNode, values: Mapping[str, object], book: Path) -
                 cwd=book,
                 progress_bar=sys.stderr.isatty(),
                 record_timing=False,
-                extra_arguments=["--IPKernelApp.log_level=40"],
+                extra_arguments=["--IPKernelApp.log_level=50"],
             )
         except PapermillExecutionError as error:
             first_line = (error.evalue.strip().splitlines() or [""])[0]

@@ -7,6 +7,7 @@ number: the tensors of an epoch are gathered as they are and averaged once at it
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 
 import pandas as pd
 import torch
@@ -17,18 +18,18 @@ from tqdm import tqdm
 Metrics = Mapping[str, Tensor]
 Step = Callable[..., Metrics]
 
-PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+PRECISIONS = ("auto", "bfloat16", "float32")
 
 
-def gradient_step(losses: Step, optimizer: Optimizer, *, precision: str = "bfloat16") -> Step:
+def gradient_step(losses: Step, optimizer: Optimizer, *, precision: str = "auto") -> Step:
     """Make a training step from a loss and an optimiser.
 
     Args:
         losses: function from a batch to a dict of 0-d tensors, of which ``"loss"`` is minimised.
         optimizer: updates the parameters; ``fused=True`` is the fastest.
         precision: "bfloat16" runs the networks' matrix products in bfloat16 (autocast) and keeps
-            weights, gradients and everything that is not a product in float32; "float32" leaves all as
-            it is.
+            weights, gradients and everything that is not a product in float32; "float32" leaves all
+            as it is; "auto" takes bfloat16 where :func:`has_fast_bfloat16`.
 
     Returns:
         A function from a batch to the dict of ``losses``, detached.
@@ -38,7 +39,8 @@ def gradient_step(losses: Step, optimizer: Optimizer, *, precision: str = "bfloa
 
     def step(batch) -> Metrics:
         device = next(_tensors(batch)).device.type
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+        reduced = precision == "bfloat16" or (precision == "auto" and has_fast_bfloat16(device))
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=reduced):
             metrics = losses(batch)
         optimizer.zero_grad(set_to_none=True)
         metrics["loss"].backward()
@@ -46,6 +48,22 @@ def gradient_step(losses: Step, optimizer: Optimizer, *, precision: str = "bfloa
         return {name: value.detach() for name, value in metrics.items()}
 
     return step
+
+
+@cache
+def has_fast_bfloat16(device: str) -> bool:
+    """Whether a type of device multiplies bfloat16 in hardware; elsewhere it is far slower than float32.
+
+    Args:
+        device: such as "cpu" or "cuda".
+    """
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return (
+        device == "cpu"
+        and torch.backends.cpu.get_cpu_capability() == "AVX512"
+        and torch.cpu._is_avx512_bf16_supported()
+    )
 
 
 def fit(
