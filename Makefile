@@ -20,7 +20,7 @@ FITTING := import ensurepip, sys, venv; sys.version_info >= (3, 11) or sys.exit(
 USABLE  := $(VENV)/bin/python -c '$(FITTING)' && $(VENV)/bin/pip --version | grep -F "$(HERE)/"
 
 .DELETE_ON_ERROR:
-.PHONY: help book test verify record serve bench lint format clean
+.PHONY: help book test mutants verify record serve bench lint format clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -29,16 +29,21 @@ book: $(HTML)  ## build the report from its recorded chapters, ready to read
 	@echo "The report is built. Open this page in a browser:"
 	@echo "$(CURDIR)/$(HTML)"
 
-test: $(READY)  ## lint, unit tests, every chapter re-executed and compared, strict build of the report
-	@echo "== 1/4 lint"
+test: $(READY)  ## lint, unit and mutation tests, every chapter re-executed and compared, strict build
+	@echo "== 1/5 lint"
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
-	@echo "== 2/4 unit tests"
+	@echo "== 2/5 unit tests"
 	@$(RUN) OMP_NUM_THREADS=1 pytest --quiet -n 2 --dist loadfile --ignore tests/test_html.py
-	@echo "== 3/4 chapters, re-executed and compared with their records"
+	@echo "== 3/5 mutation tests: errors made on purpose, each of which must turn a test or a check red"
+	@$(RUN) python tests/mutants.py
+	@echo "== 4/5 chapters, re-executed and compared with their records"
 	@$(RUN) vaebook verify --all
-	@echo "== 4/4 the report, built with warnings as errors and opened in a browser"
+	@echo "== 5/5 the report, built with warnings as errors and opened in a browser"
 	@$(RUN) pytest --quiet tests/test_html.py
+
+mutants: $(READY)  ## make errors on purpose and see who notices (MUTANT=kl-normal-without-half: only this one)
+	@$(RUN) python tests/mutants.py $(MUTANT)
 
 verify: $(READY)  ## execute again what changed since, and compare (CHAPTER=vae: this one, ALL=1: everything)
 	@$(RUN) vaebook verify $(CHAPTER) $(if $(ALL),--all)

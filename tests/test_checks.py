@@ -84,6 +84,8 @@ class TestSymbolic:
         x = sympy.symbols("x")
         with pytest.raises(CheckFailedError, match="the difference of the two sides is -1"):
             check("binomial", x**2, equals=x**2 + 1)
+        with pytest.raises(CheckFailedError, match=r"the difference of the two sides is -?x"):
+            check("zero for one value of x only", 2 * x, equals=x)
 
 
 @pytest.mark.parametrize("options", [{}, {"equals": 1, "mean": 1}])

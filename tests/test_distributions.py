@@ -94,6 +94,9 @@ class TestDivergences:
             for p in (diagonal, full):
                 torch.testing.assert_close(d.kl_divergence(q, p), torch.zeros(5, dtype=torch.float64))
         torch.testing.assert_close(d.kl_divergence(diagonal, other), d.kl_divergence(full, other))
+        prior = d.standard_normal(3, dtype=torch.float64)
+        for q in (diagonal, full):
+            torch.testing.assert_close(d.kl_divergence(q, prior), d.kl_standard_normal(mu, logvar))
 
     def test_gradients(self, generator):
         mu, logvar = torch.randn(2, 3, generator=generator, dtype=torch.float64).unbind()
@@ -136,6 +139,13 @@ class TestDiagonalNormal:
         assert q.rsample().requires_grad
         assert not q.sample().requires_grad
 
+    def test_the_gradient_of_a_draw_is_that_of_its_formula(self):
+        def draw(mu, logvar):
+            return d.DiagonalNormal(mu, logvar).rsample((2,), generator=torch.Generator().manual_seed(1))
+
+        mu, logvar = (torch.linspace(start, 1, 3, dtype=torch.float64).requires_grad_() for start in (-1, -2))
+        assert torch.autograd.gradcheck(draw, (mu, logvar))
+
 
 class TestFullNormal:
     def test_agrees_with_torch(self, generator):
@@ -154,13 +164,22 @@ class TestFullNormal:
         standard_error = products.std(0) / math.sqrt(len(z))
         assert ((products.mean(0) - q.covariance).abs() <= 5 * standard_error).all()
 
+    def test_the_gradient_of_a_draw_is_that_of_its_formula(self, generator):
+        def draw(mu, scale_tril):
+            return d.FullNormal(mu, scale_tril).rsample((2,), generator=torch.Generator().manual_seed(1))
+
+        mu = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(draw, (mu, random_cholesky(generator, 3).requires_grad_()))
+
 
 class TestBernoulli:
-    def test_log_prob_agrees_with_torch(self, generator):
+    def test_agrees_with_torch(self, generator):
         logits = 3 * torch.randn(5, 1, 4, 4, generator=generator, dtype=torch.float64)
         x = torch.bernoulli(torch.full_like(logits, 0.5), generator=generator)
-        expected = torch.distributions.Bernoulli(logits=logits).log_prob(x).sum((1, 2, 3))
-        torch.testing.assert_close(d.Bernoulli(logits).log_prob(x), expected)
+        ours, theirs = d.Bernoulli(logits), torch.distributions.Bernoulli(logits=logits)
+        torch.testing.assert_close(ours.log_prob(x), theirs.log_prob(x).sum((1, 2, 3)))
+        torch.testing.assert_close(ours.mean, theirs.mean)
+        torch.testing.assert_close(ours.variance, theirs.variance)
 
     @pytest.mark.parametrize("logit", [-500.0, 500.0])
     def test_log_prob_and_gradient_stay_finite_far_out(self, logit):
@@ -182,3 +201,8 @@ class TestBernoulli:
         assert set(x.unique().tolist()) == {0.0, 1.0}
         standard_error = (p.variance / len(x)).sqrt()
         assert ((x.mean(0) - p.mean).abs() <= 5 * standard_error).all()
+
+    def test_generator_makes_draws_repeatable(self):
+        p = d.Bernoulli(torch.zeros(1, 1, 8, 8))
+        first, again = (p.sample((2,), generator=torch.Generator().manual_seed(1)) for _ in range(2))
+        assert torch.equal(first, again)

@@ -25,3 +25,19 @@ def test_encoder_and_decoder_pass_any_stack_of_draws():
     assert images.shape == (3, 7, 1, 6, 5)
     assert encoder(images).shape == (3, 7, 4)
     torch.testing.assert_close(images[2], decoder(z[2]))
+
+
+@pytest.mark.parametrize(("scheme", "std"), [("he", (2 / 500) ** 0.5), (0.01, 0.01), (0.0, 0.0)])
+def test_initialise_draws_weights_of_the_stated_spread_and_zero_biases(scheme, std):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(500, 400), nn.Sequential(nn.ReLU(), nn.Linear(500, 300)))
+    assert nets.initialise(network, scheme) is network
+    for layer in (network[0], network[1][1]):
+        assert layer.weight.std().item() == pytest.approx(std, rel=0.01)
+        assert not layer.bias.any()
+
+
+@pytest.mark.parametrize("scheme", ["xavier", -0.1, None])
+def test_initialise_refuses_an_unknown_scheme(scheme):
+    with pytest.raises(ValueError, match=f"scheme must be 'he' or a standard deviation.*got {scheme!r}"):
+        nets.initialise(nn.Linear(2, 2), scheme)

@@ -94,6 +94,14 @@ def test_gradient_reaches_encoder_and_decoder():
         assert parameter.grad.abs().sum() > 0, name
 
 
+def test_the_reconstruction_alone_has_a_gradient_for_the_encoder():
+    torch.manual_seed(0)
+    model = vae.mlp_vae(latent_dim=2, hidden=(5,), image_shape=(1, 3, 3))
+    objectives.elbo_terms(model, torch.rand(4, 1, 3, 3)).log_p_x_given_z.mean().backward()
+    means_and_logvars = model.encoder[1][-1].bias.grad
+    assert (means_and_logvars != 0).all()
+
+
 def test_log_mean_exp_does_not_overflow():
     log_w = torch.tensor([[1000.0, -1000.0], [1000.0, -1000.0 + math.log(3)]])
     torch.testing.assert_close(objectives.log_mean_exp(log_w), torch.tensor([1000.0, -1000 + math.log(2)]))

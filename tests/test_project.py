@@ -29,7 +29,7 @@ FLOORS = {
     1: {"autoencoders", "linear_gaussian", "objectives", "vae"},
     2: {"applications", "evidence", "semisupervised"},
 }
-DOOR = {"__main__", "compare", "notebooks", "pages", "parameters", "provenance", "sweep"}
+DOOR = {"__main__", "compare", "ledger", "notebooks", "pages", "parameters", "provenance", "sweep"}
 
 
 def imports(path: Path) -> set[str]:

@@ -103,8 +103,12 @@ def test_any_step_will_do_two_optimisers_for_instance():
 
 def test_divergence_is_reported_with_its_epoch_and_advice():
     losses = iter([1.0, math.nan])
-    with pytest.raises(FloatingPointError, match=r"diverged in epoch 2: loss nan; try a smaller"):
-        train.fit(lambda x: {"loss": torch.tensor(next(losses))}, [torch.ones(1)], epochs=5)
+
+    def step(x):
+        return {"loss": torch.tensor(next(losses)), "kl": torch.tensor(2.0)}
+
+    with pytest.raises(FloatingPointError, match=r"diverged in epoch 2: loss nan, kl 2; try a smaller"):
+        train.fit(step, [torch.ones(1)], epochs=5)
 
 
 @pytest.mark.parametrize("epochs", [0, -1, 1.5])

@@ -22,6 +22,11 @@ def test_encode_and_decode_return_distributions_over_codes_and_images(model):
     assert p_x.log_prob(x).shape == (2, 5)
 
 
+def test_the_decoder_outputs_logits(model):
+    z = torch.randn(5, 3)
+    torch.testing.assert_close(model.decode(z).logits, model.decoder(z))
+
+
 def test_the_default_is_the_network_of_the_source():
     shapes = [tuple(p.shape) for p in vae.mlp_vae().parameters() if p.dim() == 2]
     assert shapes == [(400, 784), (40, 400), (400, 20), (784, 400)]
@@ -82,7 +87,9 @@ def test_learned_sigma_finds_the_standard_deviation_of_the_residuals():
 
 
 def test_reconstruct_and_generate_return_images(model):
-    assert model.reconstruct(torch.rand(5, 1, 4, 4)).shape == (5, 1, 4, 4)
+    x = torch.rand(5, 1, 4, 4)
+    assert model.reconstruct(x).shape == (5, 1, 4, 4)
+    torch.testing.assert_close(model.reconstruct(x), model.decode(model.encode(x).mu).mean)
     images = model.generate(6, generator=torch.Generator().manual_seed(1))
     assert images.shape == (6, 1, 4, 4)
     assert ((images > 0) & (images < 1)).all()

@@ -38,3 +38,26 @@ def mlp_decoder(
     """An :func:`mlp` from codes ``(..., latent_dim)`` to images ``(..., channel, height, width)``."""
     unflatten = nn.Unflatten(-1, tuple(image_shape))
     return nn.Sequential(mlp(latent_dim, *hidden, math.prod(image_shape), **options), unflatten)
+
+
+def initialise(network: nn.Module, scheme: str | float) -> nn.Module:
+    """Draw the weights of all linear layers again, from torch's global generator, and zero their biases.
+
+    Args:
+        network: changed in place.
+        scheme: "he", normal with variance 2 / inputs, which keeps the size of a signal through
+            rectified linear units; or the standard deviation of a normal, the same for all layers.
+
+    Returns:
+        ``network``.
+
+    He et al. (2015); chapter *The sources, line by line*, eq. (sources-signal).
+    """
+    if scheme != "he" and not (isinstance(scheme, int | float) and scheme >= 0):
+        raise ValueError(f"scheme must be 'he' or a standard deviation of 0 or more, got {scheme!r}")
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            std = math.sqrt(2 / module.in_features) if scheme == "he" else scheme
+            nn.init.normal_(module.weight, 0, std)
+            nn.init.zeros_(module.bias)
+    return network
