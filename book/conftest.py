@@ -1,6 +1,6 @@
 """Makes ``pytest --nbval book/`` verify the chapters: tolerant of rounding, strict about everything else.
 
-nbval runs the cells. Added here are the check of a record before it is run (``vaebook.notebooks.problems``),
+nbval runs the cells. Added here are the check of a record before it is run (``vaebook.gates``),
 the comparison of its outputs (``vaebook.compare``), and that no cell passes which was not run and compared.
 """
 
@@ -10,7 +10,7 @@ import pytest
 from nbval.kernel import CURRENT_ENV_KERNEL_NAME, RunningKernel
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from vaebook import compare, notebooks
+from vaebook import chapters, compare, gates, notebooks
 
 
 def pytest_configure(config):
@@ -50,8 +50,8 @@ class Chapter(IPyNbFile):
     def collect(self):
         yield Gate.from_parent(self, name="Record")
         try:
-            notebooks.read_record(self.path)
-        except notebooks.NotebookError:
+            chapters.read_record(self.path)
+        except chapters.NotebookError:
             return  # the gate says so
         for number, cell in enumerate(super().collect(), start=1):
             yield Cell.from_parent(
@@ -71,7 +71,7 @@ class Gate(pytest.Item):
 
     def runtest(self):
         book = self.path.parents[1] if isinstance(self.parent, Unrecorded) else self.path.parent
-        found = notebooks.problems(book, self.path.stem)
+        found = gates.problems(book, self.path.stem)
         if found:
             pytest.fail("\n".join(found), pytrace=False)
 
@@ -104,13 +104,15 @@ class Cell(IPyNbCell):
 
     def compare_outputs(self, test, ref, skip_compare=None):
         self.parent.unfinished = None
-        ignored = {"nbval-ignore-output", "provenance"} & set(self.cell.metadata.get("tags", []))
-        found = compare.compare_outputs(test if ignored else ref, test, compare.tolerance(self.cell.metadata))
+        compared = compare.is_compared(self.cell.metadata)
+        found = compare.compare_outputs(
+            ref if compared else test, test, compare.tolerance(self.cell.metadata)
+        )
         if self.unrun:
             found.append("was never executed when it was recorded")
         if found:
             pytest.fail("\n".join([*found, "", self.cell.source]), pytrace=False)
-        if not ignored:
+        if compared:
             self.user_properties.append(("verified", dict(compare.count(ref))))
         return True
 

@@ -9,9 +9,18 @@ from vaebook import notebooks
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = """\
+---
+quick: {size: 16}
+---
+
 # A sample chapter
 
-It promises little.
+It promises little: a bound of {glue:text}`test_bound:.1f` nats, and of it
+
+```{math}
+:label: sample-half
+h = b / 2 .
+```
 
 ```{code-cell} python
 :tags: [parameters]
@@ -45,18 +54,19 @@ mystnb:
     name: fig-square
     caption: A square.
 ---
-def figure(colour):
+def figure(colour, mode="RGBA", format="PNG"):
     file = io.BytesIO()
-    picture = Picture.new("RGBA", (2 * size, 2 * size))
+    picture = Picture.new(mode, (2 * size, 2 * size))
     picture.paste(colour, (4, 4, size, size))
-    picture.save(file, format="PNG")
+    picture.save(file, format=format)
     return Image(file.getvalue())
 
 figure("navy")
 ```
 
 ```{code-cell} python
-figure("orange")
+display(figure("orange"))
+figure("orange", "RGB", "JPEG")
 ```
 
 ```{code-cell} python
@@ -76,6 +86,11 @@ compare:
   rtol: 0.05
 ---
 print("about 40.0 seconds")
+```
+
+```{code-cell} python
+from vaebook.checks import check
+check("half of the bound", bound / 2, equals=0.5 * bound, equation="sample-half")
 ```
 
 ```{code-cell} python

@@ -8,9 +8,13 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-from vaebook import __main__, __version__, data, notebooks
+from vaebook import __main__, __version__, chapters, data, verify
 
 ADDING = """\
+---
+quick: {a: 2}
+---
+
 # Adding
 
 ```{code-cell} python
@@ -92,13 +96,54 @@ def test_plain_papermill_runs_a_record_with_other_parameters(call, adding):
     assert "ParameterError: unknown parameter 'aa'; did you mean 'a'?" in refused.stderr
 
 
-def test_parameters_are_listed(call, adding):
-    code, out, _ = call(adding, "run", "sample", "--parameters")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sample", "--help"),
+        ("--help", "sample"),
+        ("sample", "-p", "a", "2", "--help"),
+        ("sample", "--help", "-o", "x"),
+    ],
+)
+def test_the_help_on_a_chapter_lists_its_parameters(call, adding, arguments):
+    code, out, _ = call(adding, "run", *arguments)
     assert code == 0
-    assert out.splitlines() == [
-        "a: int = 1  # the first summand, in [-9, 9]",
-        "note: str = ''  # shown behind the sum",
+    assert "Set a parameter; can be repeated." in out
+    assert out.splitlines()[-3:] == [
+        "Parameters of sample:",
+        "  a: int = 1  # the first summand, in [-9, 9]",
+        "  note: str = ''  # shown behind the sum",
     ]
+
+
+def test_the_help_without_a_chapter_lists_no_parameters(call, adding):
+    code, out, _ = call(adding, "run", "--help")
+    assert code == 0
+    assert "Set a parameter; can be repeated." in out
+    assert "Parameters of" not in out
+
+
+def test_the_help_on_a_chapter_without_parameters_says_so(call, adding):
+    adding.write("second", "# Subtracting")
+    _, out, _ = call(adding, "run", "second", "--help")
+    assert out.splitlines()[-2:] == ["Parameters of second:", "  none"]
+
+
+def test_the_front_page_is_recorded_last(call, adding):
+    adding.write("second", ADDING)
+    _, out, _ = call(adding, "record", "sample", "second")
+    assert re.findall(r"recording (\w+)", out) == ["second", "sample"]
+
+
+def test_records_and_verifications_are_reported_in_one_table(call, book):
+    book.write("second", "# Not recorded")
+    code, out, _ = call(book, "verify", "--report")
+    head, sample, second = (re.split(r"\s{2,}", line) for line in out.splitlines())
+    assert code == 0
+    assert head == list(verify.COLUMNS)
+    assert sample == ["sample", "without provenance", "not verified"]
+    assert second == ["second", "not recorded", "not verified"]
+    assert call(book, "verify", "smaple", "--report")[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -106,6 +151,7 @@ def test_parameters_are_listed(call, adding):
     [
         (["record", "smaple"], "vaebook: unknown chapter 'smaple'; did you mean 'sample'?; known: sample\n"),
         (["verify", "smaple"], "vaebook: unknown chapter 'smaple'; did you mean 'sample'?; known: sample\n"),
+        (["run", "smaple", "--help"], "vaebook: unknown chapter 'smaple'; did you mean 'sample'?"),
         (["run", "smaple"], "vaebook: unknown chapter 'smaple'; did you mean 'sample'?; known: sample\n"),
         (["run", "sample", "-p", "a", "x"], "vaebook: a must be int, got 'x'\n"),
         (["run", "sample", "-p", "a"], "vaebook: parameter 'a' needs a value: -p a VALUE\n"),
@@ -141,7 +187,7 @@ def test_an_error_that_is_not_ours_keeps_its_traceback(adding, monkeypatch):
     def fail():
         raise KeyError("a bug")
 
-    monkeypatch.setattr(notebooks, "find_book", fail)
+    monkeypatch.setattr(chapters, "find_book", fail)
     with pytest.raises(KeyError):
         __main__.main(["chapters"])
 
@@ -172,7 +218,7 @@ def test_verify_runs_what_changed_and_says_what_did_not(call, book, monkeypatch)
     monkeypatch.setenv("PYTEST_ADDOPTS", "--collect-only")  # would be green without running anything
     code, out, _ = call(book, "verify")
     assert code == 0
-    assert out == "sample: running\nsample: verified 7 numbers, 1 table, 2 figures in 1 chapter\n"
+    assert out == "sample: running\nsample: verified 8 numbers, 1 table, 3 figures in 1 chapter\n"
 
     code, out, _ = call(book, "verify")
     assert code == 0
@@ -192,7 +238,7 @@ def test_verify_runs_what_changed_and_says_what_did_not(call, book, monkeypatch)
     assert call(book, "verify", "sample")[0] == 1
 
 
-@pytest.mark.parametrize("module", ["__main__", "notebooks", "parameters", "compare"])
+@pytest.mark.parametrize("module", ["__main__", "notebooks", "summary", "verify"])
 def test_the_door_opens_without_torch(module):
     code = f"import sys, vaebook.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0

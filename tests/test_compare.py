@@ -20,6 +20,7 @@ from vaebook.compare import (
     compare_outputs,
     compare_text,
     count,
+    is_compared,
     largest_number,
     stable_ids,
     tolerance,
@@ -350,3 +351,16 @@ def test_what_the_reader_sees_is_counted_once():
     assert count(outputs) == {"numbers": 5, "tables": 1, "figures": 1}
     assert largest_number(outputs) == 108.43
     assert largest_number([figure]) == 0
+
+
+def test_a_table_in_markdown_is_counted():
+    table = "| model | bound |\n|---|--:|\n| vae | 97.3 |\n| a-b | 98.1 |"
+    outputs = [shown({"text/markdown": f"{table}\n\n{table}", "text/plain": "<Markdown object>"})]
+    assert count(outputs) == {"numbers": 4, "tables": 2}
+
+
+@pytest.mark.parametrize("tag", ["nbval-skip", "nbval-ignore-output", "provenance"])
+def test_a_cell_can_be_left_out_of_the_comparison(tag):
+    assert not is_compared({"tags": ["hide-input", tag]})
+    assert is_compared({"tags": ["hide-input"]})
+    assert is_compared({})

@@ -1,9 +1,13 @@
+import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 from docutils import nodes
 
 from vaebook import pages
+from vaebook.chapters import read_text
 
 
 @pytest.fixture
@@ -56,3 +60,70 @@ def test_other_outputs_are_left_alone(app):
     document += nodes.raw("", '<a class="equation" href="#equation-here">equation</a>', format="html")
     pages.resolve_check_links(app, document, "book/elbo")
     assert document.astext() == '<a class="equation" href="#equation-here">equation</a>'
+
+
+CONFIGURATION = """\
+extensions = ["myst_nb", "vaebook.pages"]
+nb_execution_mode = "off"
+nb_render_markdown_format = "myst"
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+exclude_patterns = ["text"]
+"""
+CITING = """\
+---
+verifies: little
+---
+
+# Citing
+
+The bound of {doc}`sample` is {glue:text}`sample.ipynb::test_bound:.1f` nats, not 3.5 <!-- literal: why -->.
+
+$$a = b$$ (equal)
+<!-- unchecked: definition -->
+"""
+
+
+@pytest.fixture
+def build(book):
+    """Builds the pages of a book of two chapters; returns the warnings, and the page of the second."""
+
+    def build(text: str) -> tuple[str, str]:
+        book.write("second", text)
+        book.store("second", read_text(book.folder / "text" / "second.md"))
+        (book.folder / "conf.py").write_text(CONFIGURATION, "utf-8")
+        (book.folder / "index.md").write_text("# Index\n\n```{toctree}\nsample\nsecond\n```\n", "utf-8")
+        command = [
+            sys.executable,
+            "-m",
+            "sphinx",
+            "-q",
+            "-n",
+            "-W",
+            "--keep-going",
+            book.folder,
+            book.root / "html",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert bool(done.returncode) == bool(done.stderr)
+        return done.stderr, (book.root / "html" / "second.html").read_text("utf-8")
+
+    return build
+
+
+def test_a_number_is_quoted_from_the_record_of_another_chapter(build):
+    warnings, page = build(CITING)
+    assert warnings == ""
+    assert '<span class="pasted-text">108.4</span> nats' in page
+
+
+def test_comments_for_the_gates_are_not_shown(build):
+    _, page = build(CITING)
+    shown = re.sub(r"<!--.*?-->", "", page, flags=re.DOTALL)
+    assert "why" not in shown
+    assert "unchecked" not in shown
+    assert "verifies" not in shown
+
+
+def test_a_number_that_the_other_chapter_does_not_report_fails_the_strict_build(build):
+    warnings, _ = build(CITING.replace("test_bound", "tst_bound"))
+    assert "Glue reference 'tst_bound' not found in doc 'sample'" in warnings

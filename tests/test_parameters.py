@@ -1,6 +1,6 @@
 import pytest
 
-from vaebook.parameters import Parameter, ParameterError, check_values, parse, validate
+from vaebook.parameters import Parameter, ParameterError, check_values, declared, parse, validate
 
 CELL = """\
 latent_dim: int = 20  # dimensions of the code z, in [1, 784]
@@ -125,6 +125,12 @@ def test_validate_reads_no_value_from_a_string():
 def test_validate_holds_on_to_the_latest_parameters_cell():
     edited = CELL.replace("in [1, 784]", "in [1, 1000]").replace("20", "900")
     validate(["", CELL, "x = 1", edited, "validate"], DEFAULTS | {"latent_dim": 900})
+
+
+def test_the_latest_parameters_cell_is_the_one_that_counts():
+    later = "note: str = 'b'  # shown in the title"
+    assert declared(["", CELL, "x = 1", later, "1 + 1"]) == parse(later)
+    assert declared(["", "x = 1"]) == []
 
 
 def test_validate_asks_for_the_parameters_cell():

@@ -29,7 +29,23 @@ FLOORS = {
     1: {"autoencoders", "linear_gaussian", "objectives", "vae"},
     2: {"applications", "evidence", "semisupervised"},
 }
-DOOR = {"__main__", "compare", "ledger", "notebooks", "pages", "parameters", "provenance", "sweep"}
+DOOR = {
+    "__main__",
+    "chapters",
+    "compare",
+    "equations",
+    "gates",
+    "ledger",
+    "markdown",
+    "notebooks",
+    "pages",
+    "parameters",
+    "prose",
+    "provenance",
+    "summary",
+    "sweep",
+    "verify",
+}
 
 
 def imports(path: Path) -> set[str]:

@@ -1,7 +1,7 @@
 """The command line: ``vaebook record``, ``run``, ``verify``, ``chapters`` and ``data``."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,8 +15,11 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 Chapters = Annotated[list[str] | None, typer.Argument(metavar="[CHAPTER]...", help="All, if none is named.")]
 
 
-class PairsCommand(TyperCommand):
-    """Reads ``-p NAME VALUE``: Typer has no option that is both a pair and repeatable."""
+class RunCommand(TyperCommand):
+    """Reads ``-p NAME VALUE``, and lists the parameters of the chapter that ``--help`` is asked about.
+
+    Typer has no option that is both a pair and repeatable, and no help that depends on an argument.
+    """
 
     def parse_args(self, ctx, args: list[str]) -> list[str]:
         """Join the two words into one, ``NAME=VALUE``, which is accepted as it is, too."""
@@ -26,7 +29,24 @@ class PairsCommand(TyperCommand):
             if word == "-p" and (name := next(words, None)) is not None:
                 value = None if "=" in name else next(words, None)
                 joined.append(name if value is None else f"{name}={value}")
+        if "--help" in joined:  # it ends the run before any other word is looked at
+            others = [word for word in joined if word != "--help"]
+            ctx.meta["chapter"] = self.make_parser(ctx).parse_args(others)[0].get("chapter")
         return super().parse_args(ctx, joined)
+
+    def get_help(self, ctx) -> str:
+        """The help of the command, and the parameters of the chapter."""
+        chapter = ctx.meta.get("chapter")
+        parameters = parameters_of(chapter) if isinstance(chapter, str) else ""
+        return super().get_help(ctx) + parameters
+
+
+def parameters_of(chapter: str) -> str:
+    """The parameters of a chapter with their types, defaults and comments, as lines of text."""
+    from vaebook import chapters
+
+    schema = chapters.schema(chapters.read_text(chapters.text_path(chapters.find_book(), chapter)))
+    return "\n".join([f"Parameters of {chapter}:", *(f"  {line}" for line in schema or ["none"])])
 
 
 def show_version(wanted: bool) -> None:
@@ -51,18 +71,20 @@ def commands(
 @app.command()
 def record(names: Chapters = None) -> None:
     """Execute chapters with their default parameters and replace their records."""
-    from vaebook import notebooks
+    from vaebook import chapters, notebooks
 
-    book = notebooks.find_book()
-    names = names or notebooks.chapters(book)
+    book = chapters.find_book()
+    names = names or chapters.names(book)
     for name in names:
-        notebooks.text_path(book, name)  # all are known before the first is recorded
-    for name in names:
+        chapters.text_path(book, name)  # all are known before the first is recorded
+    for name in sorted(
+        names, key=chapters.front_page(book).__eq__
+    ):  # last, for it counts what the others verify
         typer.echo(f"recording {name}")
         typer.echo(f"wrote {notebooks.record(book, name)}")
 
 
-@app.command(cls=PairsCommand)
+@app.command(cls=RunCommand)
 def run(
     chapter: Annotated[str, typer.Argument(help="The chapter to run.")],
     values: Annotated[
@@ -75,38 +97,45 @@ def run(
             "-o", "--output", show_default="runs/CHAPTER-VALUES.ipynb", help="The notebook to write."
         ),
     ] = None,
-    parameters: Annotated[bool, typer.Option("--parameters", help="List the chapter's parameters.")] = False,
 ) -> None:
-    """Run a chapter with other parameters, for example: vaebook run vae -p latent_dim 2 -p epochs 1."""
-    from vaebook import notebooks
+    """Run a chapter with other parameters, for example: vaebook run vae -p latent_dim 2 -p epochs 1.
 
-    book = notebooks.find_book()
-    if parameters:
-        for parameter in notebooks.schema(notebooks.read_text(notebooks.text_path(book, chapter))):
-            typer.echo(parameter)
-        return
+    With --help behind the name of a chapter, the parameters of that chapter are listed.
+    """
+    from vaebook import chapters, notebooks
+
     pairs = {}
     for pair in values or []:
         name, equals, value = pair.partition("=")
         if not equals:
             raise ParameterError(f"parameter {name!r} needs a value: -p {name} VALUE")
         pairs[name] = value
-    typer.echo(f"wrote {notebooks.run(book, chapter, pairs, output)}")
+    typer.echo(f"wrote {notebooks.run(chapters.find_book(), chapter, pairs, output)}")
 
 
 @app.command()
 def verify(
     names: Chapters = None,
     everything: Annotated[bool, typer.Option("--all", help="Also those that have not changed.")] = False,
+    report: Annotated[
+        bool,
+        typer.Option("--report", help="Run nothing; list the records and what was verified."),
+    ] = False,
 ) -> None:
     """Execute chapters again and compare every output with the record.
 
     Without names, only the chapters that changed since they were last verified.
     """
-    from vaebook import notebooks
+    from vaebook import chapters
+    from vaebook.verify import report as rows
+    from vaebook.verify import verify as run_again
 
+    book = chapters.find_book()
+    if report:
+        typer.echo(as_table(rows(book, names or [])))
+        return
     failed = []
-    for verdict in notebooks.verify(notebooks.find_book(), names or [], everything=everything):
+    for verdict in run_again(book, names or [], everything=everything):
         if verdict.state == "failed":
             failed.append(verdict.name)
             typer.echo(f"{verdict.detail}\n")
@@ -116,16 +145,23 @@ def verify(
         raise typer.Exit(1)
 
 
+def as_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Rows of the same columns as aligned lines of text, the names of the columns first."""
+    columns = list(rows[0])
+    lines = [columns, *([row[column] for column in columns] for row in rows)]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
 @app.command()
 def chapters() -> None:
     """List the chapters in the order of the book."""
-    from vaebook import notebooks
+    from vaebook.chapters import find_book, names, read_text, text_path, title
 
-    book = notebooks.find_book()
-    names = notebooks.chapters(book)
-    width = max(map(len, names), default=0)
-    for name in names:
-        typer.echo(f"{name:{width}}  {notebooks.title(notebooks.read_text(notebooks.text_path(book, name)))}")
+    book = find_book()
+    width = max(map(len, names(book)), default=0)
+    for name in names(book):
+        typer.echo(f"{name:{width}}  {title(read_text(text_path(book, name)))}")
 
 
 @app.command()

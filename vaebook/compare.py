@@ -35,8 +35,10 @@ NUMBER = r"(?<![\w.])(?P<number>[-+−]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][
 MARKUP = r"(?s:<style.*?</style>|<script.*?</script>|<!--.*?-->|<[^>]*>)"
 IN_TEXT = re.compile(NUMBER)
 IN_HTML = re.compile(f"{MARKUP}|{NUMBER}")
+TABLE_RULE = re.compile(r"^\|(?: *:?-+:? *\|)+$", re.MULTILINE)  # below the head of a table in Markdown
 STYLER_ID = re.compile(r"\bT_([0-9a-f]{5,})(?![0-9a-f])")
 GLUE = "application/papermill.record/"
+UNCOMPARED = {"nbval-skip", "nbval-ignore-output", "provenance"}  # tags of cells
 RICHEST = ["image/svg+xml", "image/png", "image/jpeg", "text/html", "text/latex", "text/markdown"]
 
 
@@ -61,6 +63,11 @@ class Tolerance:
 DEFAULT = Tolerance()
 TRAINED = Tolerance(rtol=1e-2, rms=16.0)
 WIDEST = {"rtol": 0.2, "atol": math.inf, "rms": 30.0}  # above these a cell must state its reason
+
+
+def is_compared(metadata: Mapping) -> bool:
+    """Whether a cell with this metadata is run again and compared."""
+    return UNCOMPARED.isdisjoint(metadata.get("tags", []))
 
 
 def tolerance(metadata: Mapping) -> Tolerance:
@@ -297,7 +304,7 @@ def count(outputs: Sequence[Mapping]) -> Counter:
         if mime.startswith("image/"):
             total["figures"] += 1
         else:
-            total["tables"] += content.count("<table")
+            total["tables"] += content.count("<table") + len(TABLE_RULE.findall(content))
             total["numbers"] += len(_split(content, mime == "text/html")[1])
     return total
 

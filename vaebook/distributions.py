@@ -203,7 +203,7 @@ class Bernoulli(_Drawn):
 def kl_discrete(p: Tensor, q: Tensor) -> Tensor:
     r"""KL divergence between distributions over finitely many outcomes.
 
-    .. math:: KL[p \,\|\, q] = \sum_x p(x) \log\frac{p(x)}{q(x)}
+    .. math:: D[p \,\|\, q] = \sum_x p(x) \log\frac{p(x)}{q(x)}
 
     Args:
         p: probabilities, shape ``(batch, outcomes)``, each row summing to 1; outcomes with p = 0
@@ -221,7 +221,7 @@ def kl_discrete(p: Tensor, q: Tensor) -> Tensor:
 def kl_normal(mu_q: Tensor, logvar_q: Tensor, mu_p: Tensor, logvar_p: Tensor) -> Tensor:
     r"""KL divergence between univariate normals, coordinate by coordinate.
 
-    .. math:: KL[\mathcal N(\mu_q, \sigma_q^2) \,\|\, \mathcal N(\mu_p, \sigma_p^2)]
+    .. math:: D[\mathcal N(\mu_q, \sigma_q^2) \,\|\, \mathcal N(\mu_p, \sigma_p^2)]
         = \log\frac{\sigma_p}{\sigma_q} + \frac{\sigma_q^2 + (\mu_q - \mu_p)^2}{2\sigma_p^2} -
         \frac12
 
@@ -250,7 +250,7 @@ def kl_diagonal_normal(mu_q: Tensor, logvar_q: Tensor, mu_p: Tensor, logvar_p: T
 def kl_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
     r"""KL divergence from a diagonal normal to the standard normal, the regulariser of the VAE.
 
-    .. math:: KL[\mathcal N(\mu, \mathrm{diag}\,\sigma^2) \,\|\, \mathcal N(0, I)]
+    .. math:: D[\mathcal N(\mu, \mathrm{diag}\,\sigma^2) \,\|\, \mathcal N(0, I)]
         = \frac12 \sum_{j=1}^k \left(\mu_j^2 + \sigma_j^2 - \log\sigma_j^2 - 1\right)
 
     Args:
@@ -268,7 +268,7 @@ def kl_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
 def kl_full_normal(mu_q: Tensor, scale_tril_q: Tensor, mu_p: Tensor, scale_tril_p: Tensor) -> Tensor:
     r"""KL divergence between normals with full covariances :math:`\Sigma = L L^\top`.
 
-    .. math:: KL = \frac12\left(\mathrm{tr}(\Sigma_p^{-1}\Sigma_q)
+    .. math:: D = \frac12\left(\mathrm{tr}(\Sigma_p^{-1}\Sigma_q)
         + (\mu_p-\mu_q)^\top \Sigma_p^{-1} (\mu_p-\mu_q) - k +
         \log\frac{\det\Sigma_p}{\det\Sigma_q}\right)
 

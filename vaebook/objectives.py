@@ -37,7 +37,7 @@ def elbo_terms(model, x: Tensor, *, generator: torch.Generator | None = None) ->
 def elbo(model, x: Tensor, *, beta: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
     r"""Evidence lower bound, with the KL term in closed form.
 
-    .. math:: \mathcal{L}(x) = E_{q(z|x)}[\log p(x|z)] - \beta\, KL[q(z|x) \,\|\, p(z)] \le \log p(x)
+    .. math:: \mathcal{L}(x) = E_{q(z|x)}[\log p(x|z)] - \beta\, D[q(z|x) \,\|\, p(z)] \le \log p(x)
 
     Args:
         model: has ``encode``, ``decode`` and ``prior``.

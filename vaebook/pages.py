@@ -5,13 +5,11 @@ only the label. Here, where the whole book is known, the label becomes a link wi
 on whatever page the equation stands. A label that no equation has is a warning: the strict build fails.
 """
 
-import re
-
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-EQUATION_LINK = re.compile(r'<a class="equation" href="#equation-([^"]+)">[^<]*</a>')
+from vaebook.equations import EQUATION_LINK
 
 logger = logging.getLogger(__name__)
 

@@ -197,6 +197,15 @@ def check_values(
     return checked
 
 
+def declared(sources: Sequence[str]) -> list[Parameter]:
+    """The parameters that the code run so far declares: those of the latest parameters cell, or none.
+
+    Args:
+        sources: IPython's ``In``.
+    """
+    return next(filter(None, map(_parse_or_nothing, reversed(sources))), [])
+
+
 def validate(sources: Sequence[str], namespace: Mapping[str, object]) -> None:
     """Check the parameters of the running chapter, whoever set them; the second code cell calls it.
 
