@@ -34,7 +34,8 @@ test: $(READY)  ## lint, unit and mutation tests, every chapter re-executed and 
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@echo "== 2/5 unit tests"
-	@$(RUN) OMP_NUM_THREADS=1 pytest --quiet -n 2 --dist loadfile --ignore tests/test_html.py
+	@$(RUN) OMP_NUM_THREADS=1 pytest --quiet -n 2 --dist loadfile -m "not chapters" --ignore tests/test_html.py
+	@$(RUN) OMP_NUM_THREADS=1 pytest --quiet -n 2 -m chapters tests/test_book.py
 	@echo "== 3/5 mutation tests: errors made on purpose, each of which must turn a test or a check red"
 	@$(RUN) python tests/mutants.py
 	@echo "== 4/5 chapters, re-executed and compared with their records"

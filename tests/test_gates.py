@@ -147,10 +147,6 @@ NEST = "\n\n````{solution} ex\n```{code-cell} python\n1\n```\n````"
         (prose("sample-half", "sample"), "equation 'sample' is not checked"),
         (prose("promises little", "promises 0.5"), "markdown cell 1 has the number '0.5' behind"),
         (prose("test_bound", "tst_bound"), "markdown cell 1 quotes 'tst_bound', which the chapter does not"),
-        (
-            prose("{glue:text}`test_bound:.1f`", "some"),
-            "the chapter reports 'test_bound', which no text quotes",
-        ),
     ],
 )
 def test_each_gate_finds_its_record(book, mutate, problem):

@@ -171,14 +171,3 @@ def test_what_is_reported_is_read_from_the_outputs(book):
     assert prose.reported(record) == {"test_bound"}
     record.cells[7].outputs = []
     assert prose.reported(record) == set()
-
-
-def test_what_is_reported_is_quoted_somewhere(book):
-    record = book.read("sample")
-    assert prose.unused(book.folder, "sample", record) == []
-    record.cells[0].source = "# No quote"
-    assert prose.unused(book.folder, "sample", record) == [
-        "the chapter reports 'test_bound', which no text quotes: quote it or do not report it"
-    ]
-    book.write("second", "{glue:text}`sample.ipynb::test_bound:.2f`")
-    assert prose.unused(book.folder, "sample", record) == []

@@ -86,7 +86,6 @@ def record_problems(book: Path, name: str, record: NotebookNode, text: NotebookN
         + prose.literals(record)
         + equations.problems(book, record, equations.verified(record))
         + prose.unknown_quotes(book, record, prose.reported(record))
-        + prose.unused(book, name, record)
         + [f"{problem}: {remedy(name)}" for problem in summary.problems(book, record)]
     )
 

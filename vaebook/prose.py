@@ -196,24 +196,3 @@ def _quote_problems(quote: Quote, names: Mapping[str, Collection[str]], records:
         yield f"{who}, which {'it' if quote.file else 'the chapter'} does not report{guess}"
     elif quote.file and not quote.format:
         yield f"{who} without a format: append one, as in {quote.file}::{quote.name}:.2f"
-
-
-def unused(book: Path, name: str, notebook: NotebookNode) -> list[str]:
-    """The numbers that a chapter reports and no chapter quotes.
-
-    Args:
-        book: the book's folder, where the texts of all chapters are.
-        name: the chapter.
-        notebook: its record.
-
-    Returns:
-        One problem an entry, in words; empty if there is none.
-    """
-    left = reported(notebook) - {quote.name for _, quote in quotes(notebook) if not quote.file}
-    if left:
-        elsewhere = "\n".join(path.read_text("utf-8") for path in (book / "text").glob("*.md"))
-        left -= set(re.findall(rf"{re.escape(name)}\.ipynb::([^:`]+)", elsewhere))
-    return [
-        f"the chapter reports {key!r}, which no text quotes: quote it or do not report it"
-        for key in sorted(left)
-    ]
