@@ -100,7 +100,7 @@ def test_the_front_page_leads_to_the_book(html):
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_every_chapter_is_built_and_its_record_can_be_downloaded(html, chapter):
-    source = next(ROOT.glob(f"{chapter}.*"))
+    [source] = (ROOT / chapter).parent.glob(f"{Path(chapter).name}.[im][pd]*")  # .ipynb, or .md
     page = html / f"{chapter}.html"
     download = html / "_sources" / source.relative_to(ROOT)
     assert download.read_bytes() == source.read_bytes()
