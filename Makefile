@@ -29,7 +29,7 @@ book: $(HTML)  ## build the report from its recorded chapters, ready to read
 	@echo "The report is built. Open this page in a browser:"
 	@echo "$(CURDIR)/$(HTML)"
 
-test: $(READY)  ## lint, unit and mutation tests, every chapter re-executed and compared, strict build
+test: $(READY)  ## lint, unit and mutation tests, chapters re-executed and compared, strict build (ALL=1: again)
 	@echo "== 1/5 lint"
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
@@ -38,8 +38,8 @@ test: $(READY)  ## lint, unit and mutation tests, every chapter re-executed and 
 	@$(RUN) OMP_NUM_THREADS=1 pytest --quiet -n 2 -m chapters tests/test_book.py
 	@echo "== 3/5 mutation tests: errors made on purpose, each of which must turn a test or a check red"
 	@$(RUN) python tests/mutants.py
-	@echo "== 4/5 chapters, re-executed and compared with their records"
-	@$(RUN) vaebook verify --all
+	@echo "== 4/5 chapters, re-executed and compared with their records unless nothing changed since (ALL=1: all)"
+	@$(RUN) vaebook verify $(if $(ALL),--all)
 	@echo "== 5/5 the report, built with warnings as errors and opened in a browser"
 	@$(RUN) pytest --quiet tests/test_html.py
 

@@ -75,6 +75,35 @@ def test_a_failing_cell_leaves_the_record_and_says_how_to_debug(book):
     assert nbformat.read(failed, as_version=4).cells[-1].outputs[0].ename == "ZeroDivisionError"
 
 
+def without_prose(record) -> list:
+    return [(cell.source, cell.outputs) for cell in record.cells if cell.cell_type == "code"]
+
+
+def test_a_change_of_the_prose_keeps_the_outputs(book):
+    before, text = book.read("sample"), (book.folder / "text" / "sample.md").read_text("utf-8")
+    book.write("sample", text + "\nAnd one more remark.\n")
+    assert gates.problems(book.folder, "sample")
+    notebooks.record_prose(book.folder, "sample")
+    after = book.read("sample")
+    assert gates.problems(book.folder, "sample") == []
+    assert after.cells[-1].source.endswith("And one more remark.")
+    assert without_prose(after) == without_prose(before)
+
+
+def test_a_change_of_the_code_keeps_nothing(book):
+    before, text = (book.folder / "sample.ipynb").read_bytes(), book.folder / "text" / "sample.md"
+    book.write("sample", text.read_text("utf-8").replace("about 40.0 seconds", "about 41.0 seconds"))
+    with pytest.raises(NotebookError, match="the code of sample has changed, too: record it again with"):
+        notebooks.record_prose(book.folder, "sample")
+    assert (book.folder / "sample.ipynb").read_bytes() == before
+
+
+def test_prose_alone_is_no_record(empty_book):
+    empty_book.write("sample", "# A title\n")
+    with pytest.raises(NotebookError, match="sample has no outputs that could be kept"):
+        notebooks.record_prose(empty_book.folder, "sample")
+
+
 def test_a_dead_kernel_is_a_failure(empty_book):
     empty_book.write("sample", "```{code-cell} python\nimport os\nos._exit(1)\n```\n")
     with pytest.raises(NotebookError, match="the kernel died"):

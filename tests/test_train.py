@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from vaebook import train
+from vaebook import data, objectives, train, vae
 
 
 @pytest.fixture
@@ -107,8 +107,132 @@ def test_divergence_is_reported_with_its_epoch_and_advice():
     def step(x):
         return {"loss": torch.tensor(next(losses)), "kl": torch.tensor(2.0)}
 
-    with pytest.raises(FloatingPointError, match=r"diverged in epoch 2: loss nan, kl 2; try a smaller"):
+    with pytest.raises(FloatingPointError, match=r"epoch 2, batch 1: loss nan, kl 2; try a smaller"):
         train.fit(step, [torch.ones(1)], epochs=5)
+
+
+def test_divergence_names_the_first_batch_that_is_not_finite():
+    values = torch.tensor([1.0, 2.0, math.inf, math.nan])
+    with pytest.raises(FloatingPointError, match=r"epoch 1, batch 3: loss inf; .* max_norm"):
+        train.fit(lambda x: {"loss": x.sum()}, values.split(1), epochs=1)
+
+
+def test_the_gradient_is_clipped_to_the_norm_that_was_asked_for(regression):
+    model, batches, losses = regression
+    before = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    step = train.gradient_step(losses, optimizer, precision="float32", max_norm=0.01)
+    norm = step(batches[0])["gradient norm"]
+    moved = torch.nn.utils.parameters_to_vector(model.parameters()).detach() - before
+    assert norm > 1
+    assert float(moved.norm()) == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize("max_norm", [0, -1.0, math.nan])
+def test_a_norm_must_be_positive(max_norm):
+    with pytest.raises(ValueError, match=f"max_norm must be positive, got {max_norm}"):
+        train.gradient_step(lambda x: {}, None, max_norm=max_norm)
+
+
+class FallingAndRising:
+    """A step that sets a weight to the number of its call, with a loss that is least at the third."""
+
+    def __init__(self):
+        self.model, self.calls = nn.Linear(1, 1, bias=False), 0
+
+    def __call__(self, x):
+        self.calls += 1
+        with torch.no_grad():
+            self.model.weight.fill_(self.calls)
+        return {"loss": torch.tensor(float(abs(self.calls - 3)))}
+
+
+def test_early_stopping_ends_the_run_and_puts_the_best_weights_back():
+    step = FallingAndRising()
+    stop = train.EarlyStopping(step.model, "loss", patience=2)
+    history = train.fit(step, [torch.ones(1)], epochs=10, stop=stop)
+    assert history["loss"].tolist() == [2.0, 1.0, 0.0, 1.0, 2.0]
+    assert step.model.weight.item() == 3.0
+
+
+def test_the_best_weights_are_put_back_at_the_last_epoch_too():
+    step = FallingAndRising()
+    train.fit(step, [torch.ones(1)], epochs=4, stop=train.EarlyStopping(step.model, "loss", patience=9))
+    assert step.model.weight.item() == 3.0
+
+
+def test_early_stopping_says_what_it_could_watch():
+    step = FallingAndRising()
+    with pytest.raises(ValueError, match="the history has no 'validation loss' to watch; it has: loss"):
+        train.fit(step, [torch.ones(1)], epochs=2, stop=train.EarlyStopping(step.model))
+    with pytest.raises(ValueError, match="patience must be a positive integer, got 0"):
+        train.EarlyStopping(step.model, patience=0)
+
+
+def test_a_schedule_takes_a_step_after_each_epoch(regression):
+    model, batches, losses = regression
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    rates = []
+
+    def step(batch):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        return losses(batch)
+
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5)
+    train.fit(step, batches[:2], epochs=3, schedule=schedule)
+    assert rates == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
+
+
+@pytest.mark.parametrize(("validate", "rate"), [(None, 1.0), (lambda: {"loss": 1.0}, 0.1)])
+def test_a_plateau_is_one_of_the_validation_loss_if_there_is_one(regression, validate, rate):
+    model, *_ = regression
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
+    falling = iter([3.0, 2.0])
+
+    def step(x):
+        optimizer.step()
+        return {"loss": torch.tensor(next(falling))}
+
+    train.fit(step, [torch.ones(1)], epochs=2, schedule=schedule, validate=validate)
+    assert optimizer.param_groups[0]["lr"] == rate
+
+
+def test_float32_and_bfloat16_train_to_the_same_bound():
+    digits = data.load("digits")
+    bounds = {}
+    for precision in ("float32", "bfloat16"):
+        torch.manual_seed(0)
+        model = vae.mlp_vae(8, (64,), image_shape=(1, 8, 8))
+        generator = torch.Generator().manual_seed(0)
+        optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, fused=True)
+        step = train.gradient_step(
+            lambda x, model=model, generator=generator: {
+                "loss": -objectives.elbo(model, x, generator=generator).mean()
+            },
+            optimizer,
+            precision=precision,
+        )
+        history = train.fit(step, data.Batches(digits.train, 64, generator=generator), epochs=30)
+        assert history["loss"].iloc[0] > 1.3 * history["loss"].iloc[-1]
+        x = digits.test.x()
+        with torch.no_grad():
+            draws = [objectives.elbo(model, x, generator=generator).mean() for _ in range(20)]
+        bounds[precision] = float(torch.stack(draws).mean())
+    assert bounds["bfloat16"] == pytest.approx(bounds["float32"], rel=0.01)
+
+
+def test_devices_are_picked_by_name():
+    assert train.pick_device("cpu") == torch.device("cpu")
+    expected = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    assert train.pick_device() == expected
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "xla:zero"])
+def test_a_device_that_is_not_there_is_refused(name):
+    with pytest.raises(ValueError, match=f"cannot use device '{name}'; this machine has: cpu"):
+        train.pick_device(name)
 
 
 @pytest.mark.parametrize("epochs", [0, -1, 1.5])

@@ -69,7 +69,13 @@ def commands(
 
 
 @app.command()
-def record(names: Chapters = None) -> None:
+def record(
+    names: Chapters = None,
+    prose: Annotated[
+        bool,
+        typer.Option("--prose", help="Run nothing; keep the outputs, where only the prose has changed."),
+    ] = False,
+) -> None:
     """Execute chapters with their default parameters and replace their records."""
     from vaebook import chapters, notebooks
 
@@ -81,7 +87,7 @@ def record(names: Chapters = None) -> None:
         names, key=chapters.front_page(book).__eq__
     ):  # last, for it counts what the others verify
         typer.echo(f"recording {name}")
-        typer.echo(f"wrote {notebooks.record(book, name)}")
+        typer.echo(f"wrote {(notebooks.record_prose if prose else notebooks.record)(book, name)}")
 
 
 @app.command(cls=RunCommand)

@@ -1,5 +1,6 @@
 """Running chapters: into their records, or with other parameters into a notebook elsewhere."""
 
+import copy
 import logging
 import os
 import re
@@ -16,10 +17,10 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from vaebook import chapters, gates
-from vaebook.chapters import NotebookError, find_book, read_text, text_path
+from vaebook.chapters import NotebookError, find_book, labelled_cells, read_text, text_path
 from vaebook.parameters import check_values
 
-__all__ = ["find_book", "kernel_environment", "record", "run"]
+__all__ = ["find_book", "kernel_environment", "record", "record_prose", "run"]
 
 
 def record(book: Path, name: str) -> Path:
@@ -37,9 +38,7 @@ def record(book: Path, name: str) -> Path:
         NotebookError: the text breaks a rule of the book, a cell failed or the disk is full; the previous
             record is then as it was.
     """
-    text = read_text(text_path(book, name))
-    if found := gates.text_problems(book, name, text):
-        raise NotebookError(_listing(f"{name} cannot be recorded", found))
+    text = _recordable(book, name)
     path, failed = book / f"{name}.ipynb", _runs(book) / f"{name}.failed.ipynb"
     with _untouched_if_disk_fails(path):
         notebook, failure = _execute(text, {}, book)
@@ -51,6 +50,48 @@ def record(book: Path, name: str) -> Path:
         _write(notebook, path)
         failed.unlink(missing_ok=True)
     return path
+
+
+def record_prose(book: Path, name: str) -> Path:
+    """Bring the prose of a record up to date, and the tags of its cells, without a run.
+
+    The outputs stay as they are, and their provenance still tells the run that they come from.
+
+    Args:
+        book: the book's folder.
+        name: the chapter.
+
+    Returns:
+        The path of the record.
+
+    Raises:
+        UnknownChapterError: the book has no such chapter.
+        NotebookError: there is no record, its code is not that of the text, the text breaks a rule of the
+            book, or the disk is full; the record is then as it was.
+    """
+    text = _recordable(book, name)
+    path = book / f"{name}.ipynb"
+    if not path.is_file():
+        raise NotebookError(f"{name} has no outputs that could be kept: {chapters.remedy(name)}")
+    fresh, recorded = copy.deepcopy(text), chapters.read_record(path)
+    pairs = [[cell for _, cell in labelled_cells(notebook, "code")] for notebook in (fresh, recorded)]
+    if [cell.source for cell in pairs[0]] != [cell.source for cell in pairs[1]]:
+        raise NotebookError(f"the code of {name} has changed, too: {chapters.remedy(name)}")
+    for cell, executed in zip(*pairs, strict=True):
+        cell.outputs, cell.execution_count = executed.outputs, executed.execution_count
+    if found := gates.record_problems(book, name, fresh, text):
+        raise NotebookError(_listing(f"{name} was not recorded", found))
+    with _untouched_if_disk_fails(path):
+        _write(fresh, path)
+    return path
+
+
+def _recordable(book: Path, name: str) -> NotebookNode:
+    """The text of a chapter, which keeps the rules of the book."""
+    text = read_text(text_path(book, name))
+    if found := gates.text_problems(book, name, text):
+        raise NotebookError(_listing(f"{name} cannot be recorded", found))
+    return text
 
 
 def run(book: Path, name: str, values: Mapping[str, object], output: Path | None = None) -> Path:

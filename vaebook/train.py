@@ -3,16 +3,21 @@
 A *step* takes a batch and returns a dict of 0-d tensors: :func:`gradient_step` makes one from a loss
 and an optimiser, and anything else that returns such a dict will do. Nothing in a loop waits for a
 number: the tensors of an epoch are gathered as they are and averaged once at its end.
+
+A run that may be interrupted takes a :class:`vaebook.checkpoints.Checkpoint`.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from typing import Protocol
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
 
 Metrics = Mapping[str, Tensor]
@@ -21,7 +26,35 @@ Step = Callable[..., Metrics]
 PRECISIONS = ("auto", "bfloat16", "float32")
 
 
-def gradient_step(losses: Step, optimizer: Optimizer, *, precision: str = "auto") -> Step:
+def pick_device(name: str = "auto") -> torch.device:
+    """The device to train on.
+
+    Args:
+        name: any device that torch knows; "auto" takes the machine's accelerator, or else the CPU.
+
+    Raises:
+        ValueError: this machine has no such device.
+    """
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if name == "auto":
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch that was built without CUDA
+        present = ", ".join(["cpu", *([accelerator.type] if accelerator else [])])
+        raise ValueError(f"cannot use device {name!r}; this machine has: {present}") from error
+    return device
+
+
+def gradient_step(
+    losses: Step,
+    optimizer: Optimizer,
+    *,
+    precision: str = "auto",
+    max_norm: float | None = None,
+    compile: bool = False,
+) -> Step:
     """Make a training step from a loss and an optimiser.
 
     Args:
@@ -30,12 +63,20 @@ def gradient_step(losses: Step, optimizer: Optimizer, *, precision: str = "auto"
         precision: "bfloat16" runs the networks' matrix products in bfloat16 (autocast) and keeps
             weights, gradients and everything that is not a product in float32; "float32" leaves all
             as it is; "auto" takes bfloat16 where :func:`has_fast_bfloat16`.
+        max_norm: the gradient is scaled down to this norm where it is longer, and its norm before that
+            is returned as ``"gradient norm"``.
+        compile: whether to run ``losses`` through ``torch.compile``: it costs up to a minute at the first
+            batch, needs a C++ compiler on a CPU, and draws other random numbers.
 
     Returns:
         A function from a batch to the dict of ``losses``, detached.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    if max_norm is not None and not max_norm > 0:
+        raise ValueError(f"max_norm must be positive, got {max_norm!r}")
+    if compile:
+        losses = torch.compile(losses)
 
     def step(batch) -> Metrics:
         device = next(_tensors(batch)).device.type
@@ -44,6 +85,9 @@ def gradient_step(losses: Step, optimizer: Optimizer, *, precision: str = "auto"
             metrics = losses(batch)
         optimizer.zero_grad(set_to_none=True)
         metrics["loss"].backward()
+        if max_norm is not None:
+            trained = [weights for group in optimizer.param_groups for weights in group["params"]]
+            metrics = {**metrics, "gradient norm": nn.utils.clip_grad_norm_(trained, max_norm)}
         optimizer.step()
         return {name: value.detach() for name, value in metrics.items()}
 
@@ -66,12 +110,65 @@ def has_fast_bfloat16(device: str) -> bool:
     )
 
 
+class EarlyStopping:
+    """Ends a training that no longer gets better, and puts the best weights back.
+
+    Args:
+        model: its weights are kept at each new best.
+        monitor: the column of the history to watch; it should fall.
+        patience: epochs without a new best after which training ends, at least 1.
+    """
+
+    def __init__(self, model: nn.Module, monitor: str = "validation loss", *, patience: int = 10) -> None:
+        if not isinstance(patience, int) or patience < 1:
+            raise ValueError(f"patience must be a positive integer, got {patience!r}")
+        self.model, self.monitor, self.patience = model, monitor, patience
+        self.best, self.waited, self.weights = math.inf, 0, {}
+
+    def update(self, row: Mapping[str, float]) -> None:
+        """Take notice of an epoch's row of the history."""
+        self.waited += 1
+        if _monitored(row, self.monitor) < self.best:
+            self.best, self.waited = row[self.monitor], 0
+            self.weights = copy.deepcopy(self.model.state_dict())
+
+    @property
+    def reached(self) -> bool:
+        """Whether training should end."""
+        return self.waited >= self.patience
+
+    def restore_best(self) -> None:
+        """Give the model the weights of its best epoch."""
+        self.model.load_state_dict(self.weights)
+
+    def state_dict(self) -> dict:
+        """For a checkpoint."""
+        return {"best": self.best, "waited": self.waited, "weights": self.weights}
+
+    def load_state_dict(self, state: Mapping) -> None:
+        """From a checkpoint."""
+        self.best, self.waited, self.weights = state["best"], state["waited"], state["weights"]
+
+
+class Keeper(Protocol):
+    """What :func:`fit` asks of a checkpoint; :class:`vaebook.checkpoints.Checkpoint` is one."""
+
+    def keeps(self, part: object) -> bool: ...
+
+    def restore(self) -> list[dict[str, float]]: ...
+
+    def save(self, history: list[dict[str, float]]) -> None: ...
+
+
 def fit(
     step: Step,
     batches: Iterable,
     epochs: int,
     *,
     validate: Callable[[], Mapping[str, float]] | None = None,
+    schedule: LRScheduler | None = None,
+    stop: EarlyStopping | None = None,
+    checkpoint: Keeper | None = None,
     progress: bool | None = None,
 ) -> pd.DataFrame:
     """Train for a number of epochs.
@@ -83,6 +180,11 @@ def fit(
         epochs: passes over ``batches``, at least 1.
         validate: called after each epoch; what it returns joins the history, each name after
             "validation".
+        schedule: one of torch's schedules of the learning rate, which takes a step after each epoch;
+            ``ReduceLROnPlateau`` watches the "validation loss", or the "loss" where nothing is validated.
+        stop: ends training early; the model then has the weights of its best epoch.
+        checkpoint: taken up where it was left, if there is one, and saved after each epoch. A run that
+            was killed and started again ends with the same weights, bit by bit.
         progress: whether to show a bar; ``None`` shows it on a terminal only.
 
     Returns:
@@ -90,24 +192,39 @@ def fit(
         returned, each example weighing the same, and what ``validate`` measured at its end.
 
     Raises:
-        FloatingPointError: a loss was not finite; says in which epoch and what to try.
+        FloatingPointError: a loss was not finite; says in which epoch and batch, and what to try.
+        CheckpointError: the checkpoint is damaged, or of another run.
     """
     if not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"epochs must be a positive integer, got {epochs!r}")
-    history = []
+    generator = getattr(batches, "generator", None)
+    for name, part in {"schedule": schedule, "stop": stop, "generator of the batches": generator}.items():
+        if checkpoint and part is not None and not checkpoint.keeps(part):
+            raise ValueError(f"the checkpoint must keep the {name}, too, or the run could not be taken up")
+    history = checkpoint.restore() if checkpoint else []
     with tqdm(unit=" images", unit_scale=True, disable=None if progress is None else not progress) as bar:
-        for epoch in range(1, epochs + 1):
+        for epoch in range(len(history) + 1, epochs + 1):
+            if stop and stop.reached:
+                break
             bar.set_description(f"epoch {epoch}/{epochs}")
-            row = mean_over(batches, step, on_batch=bar.update)
-            if not all(math.isfinite(value) for value in row.values()):
-                raise FloatingPointError(
-                    f"training diverged in epoch {epoch}: {_words(row)}; try a smaller learning rate"
-                )
+            weights, values = _collect(batches, step, bar.update)
+            _refuse_infinities(values, epoch)
+            row = _means(weights, values)
             if validate is not None:
                 row |= {f"validation {name}": float(value) for name, value in validate().items()}
             history.append(row)
             bar.set_postfix_str(_words(row))
-    return pd.DataFrame(history, index=pd.RangeIndex(1, epochs + 1, name="epoch"))
+            if isinstance(schedule, ReduceLROnPlateau):
+                schedule.step(row.get("validation loss", row["loss"]))
+            elif schedule:
+                schedule.step()
+            if stop:
+                stop.update(row)
+            if checkpoint:
+                checkpoint.save(history)
+    if stop:
+        stop.restore_best()
+    return pd.DataFrame(history, index=pd.RangeIndex(1, len(history) + 1, name="epoch"))
 
 
 @torch.no_grad()
@@ -122,27 +239,52 @@ def evaluate(metrics: Step, batches: Iterable) -> dict[str, float]:
     return mean_over(batches, lambda batch: {name: value.mean() for name, value in metrics(batch).items()})
 
 
-def mean_over(
-    batches: Iterable, step: Step, *, on_batch: Callable[[int], object] = lambda size: None
-) -> dict[str, float]:
+def mean_over(batches: Iterable, step: Step) -> dict[str, float]:
     """Call ``step`` on each batch and average what it returns, each example weighing the same.
 
     Args:
         batches: as in :func:`fit`.
         step: function from a batch to a dict of 0-d tensors.
-        on_batch: called with the size of each batch after it.
     """
+    return _means(*_collect(batches, step))
+
+
+def _collect(
+    batches: Iterable, step: Step, on_batch: Callable[[int], object] = lambda size: None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The share of each batch in all examples, and what ``step`` returned, each of shape ``(batches,)``."""
     collected: dict[str, list[Tensor]] = {}
     sizes = []
     for batch in batches:
         for name, value in step(batch).items():
-            collected.setdefault(name, []).append(value)
+            collected.setdefault(name, []).append(value.detach())
         sizes.append(len(next(_tensors(batch))))
         on_batch(sizes[-1])
     if not sizes:
         raise ValueError("there is no batch to go over")
     weights = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
-    return {name: float(weights @ torch.stack(values).double().cpu()) for name, values in collected.items()}
+    return weights, {name: torch.stack(values).double().cpu() for name, values in collected.items()}
+
+
+def _means(weights: Tensor, values: Mapping[str, Tensor]) -> dict[str, float]:
+    return {name: float(weights @ column) for name, column in values.items()}
+
+
+def _refuse_infinities(values: Mapping[str, Tensor], epoch: int) -> None:
+    finite = torch.stack([column.isfinite() for column in values.values()]).all(dim=0)
+    if not finite.all():
+        batch = int(finite.int().argmin())
+        found = _words({name: float(column[batch]) for name, column in values.items()})
+        raise FloatingPointError(
+            f"training diverged in epoch {epoch}, batch {batch + 1}: {found}; "
+            "try a smaller learning rate, or limit the gradient's norm with max_norm"
+        )
+
+
+def _monitored(row: Mapping[str, float], name: str) -> float:
+    if name not in row:
+        raise ValueError(f"the history has no {name!r} to watch; it has: {', '.join(row)}")
+    return row[name]
 
 
 def _tensors(batch) -> Iterable[Tensor]:

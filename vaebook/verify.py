@@ -7,6 +7,7 @@ package changes, or something can be said against the record without running it.
 
 import hashlib
 import importlib.metadata
+import math
 import os
 import re
 import subprocess
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from vaebook import chapters, gates, provenance
@@ -71,8 +72,11 @@ def verify(book: Path, names: Sequence[str] = (), *, everything: bool = False) -
     for name in waiting:
         yield Verdict(name, "running", "running")
     workers = min(2, os.cpu_count() or 1, len(waiting))
+    longest_first = sorted(waiting, key=partial(_seconds, book), reverse=True)
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        futures = {pool.submit(_run_pytest, book, name, one_thread=workers > 1): name for name in waiting}
+        futures = {
+            pool.submit(_run_pytest, book, name, one_thread=workers > 1): name for name in longest_first
+        }
         for future in as_completed(futures):
             name, verdict = futures[future], future.result()
             path = _stamp_path(book, name)
@@ -82,6 +86,15 @@ def verify(book: Path, names: Sequence[str] = (), *, everything: bool = False) -
                 time = datetime.now().strftime(MINUTES)
                 path.write_text("\n".join([waiting[name], time, verdict.detail]), encoding="utf-8")
             yield verdict
+
+
+def _seconds(book: Path, name: str) -> float:
+    """How long a chapter took when it was recorded; not known without a record."""
+    try:
+        facts = provenance.stored(chapters.read_record(book / f"{name}.ipynb"))
+    except (OSError, chapters.NotebookError):
+        return math.inf
+    return facts["seconds"] if facts else math.inf
 
 
 def report(book: Path, names: Sequence[str] = ()) -> list[dict[str, str]]:
