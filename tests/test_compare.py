@@ -1,5 +1,6 @@
 import base64
 import io
+import math
 from decimal import Decimal
 
 import numpy as np
@@ -15,11 +16,13 @@ from sklearn.datasets import load_digits
 from vaebook.compare import (
     DEFAULT,
     TRAINED,
+    Distance,
     Tolerance,
     compare_image,
     compare_outputs,
     compare_text,
     count,
+    distance,
     is_compared,
     largest_number,
     stable_ids,
@@ -338,6 +341,34 @@ def test_every_output_is_compared(stored, fresh, problem):
     assert compare_outputs(stored, stored, DEFAULT) == [] or "stderr" in problem
     (found,) = compare_outputs(stored, fresh, DEFAULT)
     assert problem in found
+
+
+def test_a_distance_is_measured_in_parts_of_the_number_and_of_the_tolerance():
+    stored = [stream("bound 100.0 nats after 5 epochs\n"), shown({"image/png": png(np.zeros((20, 20)))})]
+    fresh = [stream("bound 102.1 nats after 5 epochs\n"), shown({"image/png": png(np.ones((20, 20)) * 8)})]
+    found = distance(stored, fresh, Tolerance(rtol=0.01, rms=3))
+    assert found == Distance(relative=pytest.approx(0.02), used=pytest.approx(2.0), rms=pytest.approx(8.0))
+    assert compare_outputs(stored, fresh, Tolerance(rtol=0.0201, rms=8.01)) == []
+    assert len(compare_outputs(stored, fresh, Tolerance(rtol=0.0199, rms=7.99))) == 2
+
+
+def test_a_local_difference_counts_half():
+    wrong = np.zeros((160, 160))
+    wrong[16:32, 48:64] = 100
+    outputs = [[shown({"image/png": png(pixels)})] for pixels in (np.zeros((160, 160)), wrong)]
+    assert distance(*outputs, DEFAULT).rms == pytest.approx(50)
+
+
+def test_equal_outputs_have_no_distance_and_counts_no_tolerance():
+    outputs = [GLUED, stream("7 of 9\n")]
+    assert distance(outputs, outputs, DEFAULT) == Distance(0.0, 0.0, None)
+    assert distance([stream("7\n")], [stream("8\n")], DEFAULT).used == math.inf
+    assert distance([stream("0.00\n")], [stream("0.01\n")], DEFAULT).relative == math.inf
+
+
+def test_other_words_are_no_distance():
+    with pytest.raises(ValueError, match="'# nats' was stored, '# bits' came out"):
+        distance([stream("7.5 nats")], [stream("7.5 bits")], DEFAULT)
 
 
 def test_how_a_stream_is_cut_does_not_matter():

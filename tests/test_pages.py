@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from docutils import nodes
 
-from vaebook import pages
+from vaebook import pages, summary
 from vaebook.chapters import read_text
 
 
@@ -114,6 +114,17 @@ def test_a_number_is_quoted_from_the_record_of_another_chapter(build):
     warnings, page = build(CITING)
     assert warnings == ""
     assert '<span class="pasted-text">108.4</span> nats' in page
+
+
+def test_a_page_says_what_it_verifies_and_how_to_repeat_that(build, book):
+    build(CITING)
+    page = (book.root / "html" / "sample.html").read_text("utf-8")
+    line = re.search(r'<h1>.*?</h1>\s*<p class="verified-page">(.*?)</p>', page, re.DOTALL)[1]
+    found = summary.counts(book.read("sample"))
+    assert re.sub(r"<.*?>", "", line) == (
+        f"Verified on this page: 1 equation, 1 check, {found['numbers']} numbers, 1 table, "
+        f"{found['figures']} figures. Repeat it: vaebook verify sample"
+    )
 
 
 def test_comments_for_the_gates_are_not_shown(build):

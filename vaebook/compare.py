@@ -38,6 +38,7 @@ IN_HTML = re.compile(f"{MARKUP}|{NUMBER}")
 TABLE_RULE = re.compile(r"^\|(?: *:?-+:? *\|)+$", re.MULTILINE)  # below the head of a table in Markdown
 STYLER_ID = re.compile(r"\bT_([0-9a-f]{5,})(?![0-9a-f])")
 GLUE = "application/papermill.record/"
+FIGURES = {"image/png", "image/jpeg"}
 UNCOMPARED = {"nbval-skip", "nbval-ignore-output", "provenance"}  # tags of cells
 RICHEST = ["image/svg+xml", "image/png", "image/jpeg", "text/html", "text/latex", "text/markdown"]
 
@@ -60,7 +61,23 @@ class Tolerance:
     integers: bool = False
 
 
+@dataclass(frozen=True)
+class Distance:
+    """How far the outputs of a cell are from the recorded ones.
+
+    Attributes:
+        relative: the largest difference of a number, beyond what rounding explains, as a part of the number.
+        used: the largest share of its tolerance that a number takes up; above 1 it does not agree.
+        rms: the smallest tolerance ``rms`` with which the figures agree; None if there is none.
+    """
+
+    relative: float = 0.0
+    used: float = 0.0
+    rms: float | None = None
+
+
 DEFAULT = Tolerance()
+ANY_NUMBER = Tolerance(atol=1e100, rms=1e3, integers=True)
 TRAINED = Tolerance(rtol=1e-2, rms=16.0)
 WIDEST = {"rtol": 0.2, "atol": math.inf, "rms": 30.0}  # above these a cell must state its reason
 
@@ -123,6 +140,37 @@ def compare_outputs(stored: Sequence[Mapping], fresh: Sequence[Mapping], toleran
     return problems
 
 
+def distance(stored: Sequence[Mapping], fresh: Sequence[Mapping], tolerance: Tolerance) -> Distance:
+    """How far the outputs of a cell are from the recorded ones, where text and kinds are the same.
+
+    Args:
+        stored: the outputs in the record, as in the notebook format.
+        fresh: the outputs of the new run.
+        tolerance: what the cell asks for.
+
+    Raises:
+        ValueError: the outputs differ in more than numbers and pixels.
+    """
+    if problems := compare_outputs(stored, fresh, ANY_NUMBER):
+        raise ValueError(problems[0])
+    relative, used, rms = [0.0], [0.0], []
+    for old, new in zip(_join_streams(stored), _join_streams(fresh), strict=True):
+        for mime, content in _contents(old).items():
+            if mime in FIGURES:
+                rms.append(_image_distance(_on_paper(content), _on_paper(_contents(new)[mime])).needed)
+                continue
+            texts = (_as_text(content), _as_text(_contents(new)[mime]))
+            for pair in zip(*(_split(text, mime == "text/html")[1] for text in texts), strict=True):
+                excess, allowed = _excess(*pair), _allowed(pair[0], pair[1], tolerance)
+                relative.append(_ratio(excess, abs(_value(pair[0]))))
+                used.append(_ratio(excess, allowed))
+    return Distance(max(relative), max(used), max(rms, default=None))
+
+
+def _ratio(part: Decimal, whole: Decimal) -> float:
+    return 0.0 if part <= 0 else float(part / whole) if whole else math.inf
+
+
 def _join_streams(outputs: Sequence[Mapping]) -> list[dict]:
     """One output for all that went to stdout, one for stderr: how a stream is cut into pieces is chance."""
     joined, streams = [], {}
@@ -153,12 +201,13 @@ def _kind(output: Mapping) -> str:
 
 
 def _compare_contents(mime: str, stored: object, fresh: object, tolerance: Tolerance) -> list[str]:
-    mime = mime.removeprefix(GLUE)
-    if mime in ("image/png", "image/jpeg"):
+    if mime in FIGURES:
         return compare_image(stored, fresh, tolerance.rms)
-    if not (isinstance(stored, str) and isinstance(fresh, str)):
-        stored, fresh = (json.dumps(content, indent=1, sort_keys=True) for content in (stored, fresh))
-    return compare_text(stored, fresh, tolerance, html=mime == "text/html")
+    return compare_text(_as_text(stored), _as_text(fresh), tolerance, html=mime == "text/html")
+
+
+def _as_text(content: object) -> str:
+    return content if isinstance(content, str) else json.dumps(content, indent=1, sort_keys=True)
 
 
 def compare_text(stored: str, fresh: str, tolerance: Tolerance, *, html: bool = False) -> list[str]:
@@ -215,17 +264,31 @@ def _shorten(text: str) -> str:
 
 
 def _number_difference(stored: str, fresh: str, tolerance: Tolerance) -> str | None:
-    old, new = _value(stored), _value(fresh)
-    counts = all(token.lstrip("-+−").isdigit() for token in (stored, fresh))
-    allowed = Decimal(0)
-    if not counts:
-        unit = min(Decimal(1).scaleb(value.as_tuple().exponent) for value in (old, new))
-        allowed += min(unit, ROUNDING * abs(old))
-    if not counts or tolerance.integers:
-        allowed += Decimal(str(tolerance.rtol)) * abs(old) + Decimal(str(tolerance.atol))
-    if abs(new - old) <= allowed:
+    if _excess(stored, fresh) <= _allowed(stored, fresh, tolerance):
         return None
-    return f"{stored} was stored, {fresh} came out (difference {abs(new - old):.3g}, allowed {allowed:.3g})"
+    difference = abs(_value(fresh) - _value(stored))
+    allowed = difference - _excess(stored, fresh) + _allowed(stored, fresh, tolerance)
+    return f"{stored} was stored, {fresh} came out (difference {difference:.3g}, allowed {allowed:.3g})"
+
+
+def _are_counts(*tokens: str) -> bool:
+    return all(token.lstrip("-+−").isdigit() for token in tokens)
+
+
+def _excess(stored: str, fresh: str) -> Decimal:
+    """By how much two numbers differ beyond what rounding explains; negative if it explains all."""
+    old, new = _value(stored), _value(fresh)
+    if _are_counts(stored, fresh):
+        return abs(new - old)
+    unit = min(Decimal(1).scaleb(value.as_tuple().exponent) for value in (old, new))
+    return abs(new - old) - min(unit, ROUNDING * abs(old))
+
+
+def _allowed(stored: str, fresh: str, tolerance: Tolerance) -> Decimal:
+    """What the tolerance of the cell adds to rounding."""
+    if _are_counts(stored, fresh) and not tolerance.integers:
+        return Decimal(0)
+    return Decimal(str(tolerance.rtol)) * abs(_value(stored)) + Decimal(str(tolerance.atol))
 
 
 def _value(token: str) -> Decimal:
@@ -265,16 +328,35 @@ def compare_image(stored: str, fresh: str, rms: float) -> list[str]:
     if old.shape != new.shape:
         sizes = [f"{width} x {height} pixels" for _, height, width, _ in (old.shape, new.shape)]
         return [f"a figure of {sizes[0]} was stored, {sizes[1]} came out"]
+    found = _image_distance(old, new)
+    if found.needed <= rms:
+        return []
+    return [
+        f"the figure differs by {found.whole:.1f} rms (allowed {rms:g}) and, worst near x = {found.x}, "
+        f"y = {found.y}, by {found.block:.1f} (allowed {LOCAL * rms:g})"
+    ]
+
+
+@dataclass(frozen=True)
+class _ImageDistance:
+    """The rms distance of two images, and that of the mean colours of their worst block, at pixel x, y."""
+
+    whole: float
+    block: float
+    x: int
+    y: int
+
+    @property
+    def needed(self) -> float:
+        return max(self.whole, self.block / LOCAL)
+
+
+def _image_distance(old: np.ndarray, new: np.ndarray) -> _ImageDistance:
     difference = new - old
     whole = np.sqrt(np.square(difference).mean(axis=(1, 2, 3))).max()
     blocks = np.sqrt(np.square(_block_means(difference)).mean(axis=3)).max(axis=0)
-    if whole <= rms and blocks.max() <= LOCAL * rms:
-        return []
     row, column = np.unravel_index(blocks.argmax(), blocks.shape)
-    return [
-        f"the figure differs by {whole:.1f} rms (allowed {rms:g}) and, worst near x = {BLOCK * column}, "
-        f"y = {BLOCK * row}, by {blocks.max():.1f} (allowed {LOCAL * rms:g})"
-    ]
+    return _ImageDistance(float(whole), float(blocks.max()), int(BLOCK * column), int(BLOCK * row))
 
 
 def _on_paper(encoded: str) -> np.ndarray:

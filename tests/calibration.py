@@ -1,0 +1,169 @@
+"""Calibration of the tolerances: how far honest runs elsewhere are from the records, and wrong ones.
+
+Each chapter is executed once more as on a processor without our vector instructions (`OTHER_PROCESSOR`),
+where training rounds differently and goes another way, and once with another seed, which is what a wrong run
+looks like. The distances of both from the record are kept in ``calibration.csv``, a row a compared cell:
+
+    chapter, cell, source    where: the number of the code cell, and a digest of its code
+    figure                   the name of its figure, if it has one
+    rtol, atol, rms          its tolerance
+    relative                 other processor: largest difference of a number, as a part of it
+    used                     other processor: largest share of its tolerance that a number takes up
+    needed                   other processor: the tolerance rms that the figure needs
+    other_seed               other seed: the same
+
+    python tests/calibration.py                 all chapters; exit status 1 if an honest run would fail
+    python tests/calibration.py vae elbo        only some
+    python tests/calibration.py --measure       run only what was not run since its code changed
+
+``test_calibration.py`` holds the table up to date and the tolerances between the two.
+"""
+
+import argparse
+import csv
+import hashlib
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from nbformat import NotebookNode
+
+from vaebook import chapters, compare
+
+ROOT = Path(__file__).resolve().parents[1]
+BOOK = ROOT / "book"
+TABLE = Path(__file__).with_suffix(".csv")
+RUNS = ROOT / ".cache" / "calibration"
+OTHER_PROCESSOR = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+COLUMNS = [
+    *("chapter", "cell", "source", "figure", "rtol", "atol", "rms"),
+    *("relative", "used", "needed", "other_seed"),
+]
+
+
+def compared(notebook: NotebookNode) -> Iterator[tuple[int, NotebookNode]]:
+    """The code cells whose outputs hold numbers or figures that are compared, with their numbers."""
+    for number, (_, cell) in enumerate(chapters.labelled_cells(notebook, "code"), start=1):
+        shown = compare.count(cell.get("outputs", []))
+        if compare.is_compared(cell.metadata) and (shown["numbers"] or shown["figures"]):
+            yield number, cell
+
+
+def digest(source: str) -> str:
+    """A short name for the code of a cell."""
+    return hashlib.sha256(source.encode()).hexdigest()[:8]
+
+
+def figure_name(cell: NotebookNode) -> str:
+    """The name of a cell's figure; empty if it has none."""
+    return cell.metadata.get("mystnb", {}).get("figure", {}).get("name", "")
+
+
+def execute(name: str, kind: str, *, again: bool) -> NotebookNode | None:
+    """A chapter as executed in one of the two other ways, or None if it has no seed that could be another."""
+    text = chapters.read_text(chapters.text_path(BOOK, name))
+    path = RUNS / f"{name}.{kind}.ipynb"
+    if kind == "seed" and "seed" not in {parameter.name for parameter in chapters.schema(text)}:
+        return None
+    if again or not path.is_file() or not _is_of(path, text):
+        values, extra = ([], OTHER_PROCESSOR) if kind == "processor" else (["-p", "seed", "1"], {})
+        command = [sys.executable, "-m", "vaebook", "run", name, *values, "-o", str(path)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"} | extra
+        print(f"executing {name}, other {kind}", flush=True)
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{name}, other {kind}: {done.stderr.strip()}")
+    return chapters.read_record(path)
+
+
+def _is_of(path: Path, text: NotebookNode) -> bool:
+    """Whether an executed notebook has the code of a text, besides the parameters that papermill put in."""
+    executed = [cell.source for cell in _own_cells(chapters.read_record(path))]
+    return executed == [cell.source for cell in _own_cells(text)]
+
+
+def _own_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    code = [cell for _, cell in chapters.labelled_cells(notebook, "code")]
+    return [cell for cell in code if "injected-parameters" not in cell.metadata.get("tags", [])]
+
+
+def measure(name: str, *, again: bool) -> list[dict[str, object]]:
+    """The rows of a chapter."""
+    record = chapters.read_record(BOOK / f"{name}.ipynb")
+    other = {kind: execute(name, kind, again=again) for kind in ("processor", "seed")}
+    outputs = {kind: [cell.outputs for cell in _own_cells(run)] for kind, run in other.items() if run}
+    rows = []
+    for number, cell in compared(record):
+        tolerance = compare.tolerance(cell.metadata)
+        honest = _distance(cell.outputs, outputs["processor"][number - 1], tolerance)
+        wrong = _distance(cell.outputs, outputs["seed"][number - 1], tolerance) if other["seed"] else None
+        rows.append(
+            {
+                "chapter": name,
+                "cell": number,
+                "source": digest(cell.source),
+                "figure": figure_name(cell),
+                "rtol": f"{tolerance.rtol:g}",
+                "atol": f"{tolerance.atol:g}",
+                "rms": f"{tolerance.rms:g}",
+                "relative": f"{honest.relative:.2g}",
+                "used": f"{honest.used:.2f}",
+                "needed": "" if honest.rms is None else f"{honest.rms:.1f}",
+                "other_seed": "" if wrong is None or wrong.rms is None else f"{wrong.rms:.1f}",
+            }
+        )
+    return rows
+
+
+def _distance(stored: list, fresh: list, tolerance: compare.Tolerance) -> compare.Distance:
+    try:
+        return compare.distance(stored, fresh, tolerance)
+    except ValueError:  # other words, another size
+        return compare.Distance(math.inf, math.inf, math.inf)
+
+
+def read() -> list[dict[str, str]]:
+    """The table."""
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(rows: list[Mapping[str, object]]) -> None:
+    """Replace the table, its rows in the order of the book."""
+    order = {name: position for position, name in enumerate(chapters.names(BOOK))}
+    kept = sorted((row for row in rows if row["chapter"] in order), key=lambda row: order[row["chapter"]])
+    fresh = TABLE.with_suffix(".new")
+    with fresh.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(kept)
+    fresh.replace(TABLE)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help="only these")
+    parser.add_argument("--measure", action="store_true", help="run only what was not run since")
+    arguments = parser.parse_args()
+    names = arguments.chapters or chapters.names(BOOK)
+    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        measured = pool.map(lambda name: measure(name, again=not arguments.measure), names)
+        fresh = [row for rows in measured for row in rows]
+    write([row for row in (read() if TABLE.exists() else []) if row["chapter"] not in names] + fresh)
+    failing = [
+        row for row in fresh if float(row["used"]) > 1 or float(row["needed"] or 0) > float(row["rms"])
+    ]
+    for row in failing:
+        print(", ".join(f"{column} {value}" for column, value in row.items() if value != ""))
+    print(
+        f"{len(fresh)} cells measured, {len(failing)} with a tolerance that another processor does not keep"
+    )
+    return 1 if failing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""The tolerances stand between what another processor does and what would be wrong."""
+
+import base64
+import io
+
+import calibration
+import numpy as np
+import pytest
+from PIL import Image
+
+from vaebook import chapters, compare
+
+NAMES = [path.stem for path in sorted(calibration.BOOK.glob("*.ipynb"))]
+ROWS = calibration.read()
+DRAWS_IMAGES = ("image_grid(", "image_rows(")
+
+
+def record(name):
+    return chapters.read_record(calibration.BOOK / f"{name}.ipynb")
+
+
+FIGURES = [
+    pytest.param(cell, id=calibration.figure_name(cell) or f"{name}-{number}")
+    for name in NAMES
+    for number, cell in calibration.compared(record(name))
+    if compare.count(cell.outputs)["figures"]
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_compared_cell_was_measured_as_it_is_now(name):
+    remedy = f"run `python tests/calibration.py {name}`"
+    cells = {
+        (str(number), calibration.digest(cell.source)) for number, cell in calibration.compared(record(name))
+    }
+    measured = {(row["cell"], row["source"]) for row in ROWS if row["chapter"] == name}
+    assert measured == cells, remedy
+    for row in ROWS:
+        if row["chapter"] == name:
+            cell = dict(calibration.compared(record(name)))[int(row["cell"])]
+            tolerance = compare.tolerance(cell.metadata)
+            stated = {key: f"{getattr(tolerance, key):g}" for key in ("rtol", "atol", "rms")}
+            assert stated == {key: row[key] for key in stated}, f"{remedy} --measure"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['chapter']}-{row['cell']}")
+def test_an_honest_run_on_another_processor_passes(row):
+    assert float(row["used"]) <= 1
+    assert float(row["needed"] or 0) <= float(row["rms"])
+
+
+def test_images_that_a_model_made_with_another_seed_fail():
+    cells = {
+        (name, str(number)): cell for name in NAMES for number, cell in calibration.compared(record(name))
+    }
+    judged = [
+        row
+        for row in ROWS
+        if row["other_seed"]
+        and "trained" in cells[row["chapter"], row["cell"]].metadata.get("tags", [])
+        and any(call in cells[row["chapter"], row["cell"]].source for call in DRAWS_IMAGES)
+    ]
+    assert len(judged) > 3
+    passing = [row["figure"] for row in judged if float(row["other_seed"]) <= float(row["rms"])]
+    assert not passing
+
+
+def altered(encoded: str, change) -> str:
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
+        pixels = np.array(image.convert("RGBA"))
+    file = io.BytesIO()
+    Image.fromarray(change(pixels)).save(file, format="PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def in_other_colours(pixels):
+    """The colours of each pixel inverted, its transparency kept: what another colour map does to an image."""
+    pixels[..., :3] = 255 - pixels[..., :3]
+    return pixels
+
+
+def with_swapped_axes(pixels):
+    """The picture turned about its diagonal, and stretched to its old size."""
+    height, width, _ = pixels.shape
+    return np.asarray(Image.fromarray(pixels.transpose(1, 0, 2).copy()).resize((width, height)))
+
+
+@pytest.mark.parametrize("change", [in_other_colours, with_swapped_axes])
+@pytest.mark.parametrize("cell", FIGURES)
+def test_a_figure_in_other_colours_or_with_swapped_axes_fails(cell, change):
+    tolerance = compare.tolerance(cell.metadata)
+    for output in cell.outputs:
+        if stored := output.get("data", {}).get("image/png"):
+            assert compare.compare_image(stored, altered(stored, change), tolerance.rms)
