@@ -20,10 +20,10 @@ FITTING := import ensurepip, sys, venv; sys.version_info >= (3, 11) or sys.exit(
 USABLE  := $(VENV)/bin/python -c '$(FITTING)' && $(VENV)/bin/pip --version | grep -F "$(HERE)/"
 
 .DELETE_ON_ERROR:
-.PHONY: help book test mutants verify record serve bench lint format clean
+.PHONY: help book test mutants calibrate verify record serve bench lint format clean
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 book: $(HTML)  ## build the report from its recorded chapters, ready to read
 	@echo "The report is built. Open this page in a browser:"
@@ -45,6 +45,9 @@ test: $(READY)  ## lint, unit and mutation tests, chapters re-executed and compa
 
 mutants: $(READY)  ## make errors on purpose and see who notices (MUTANT=kl-normal-without-half: only this one)
 	@$(RUN) python tests/mutants.py $(MUTANT)
+
+calibrate: $(READY)  ## measure what tolerances another processor needs (CHAPTER=vae: of this one only)
+	@$(RUN) python tests/calibration.py $(CHAPTER)
 
 verify: $(READY)  ## execute again what changed since, and compare (CHAPTER=vae: this one, ALL=1: everything)
 	@$(RUN) vaebook verify $(CHAPTER) $(if $(ALL),--all)

@@ -12,11 +12,15 @@ from vaebook import chapters, compare
 
 NAMES = [path.stem for path in sorted(calibration.BOOK.glob("*.ipynb"))]
 ROWS = calibration.read()
-DRAWS_IMAGES = ("image_grid(", "image_rows(")
+DRAWS_IMAGES = ("image_grid(", "image_rows(", "imshow(", "contourf(", "pcolormesh(")
 
 
 def record(name):
     return chapters.read_record(calibration.BOOK / f"{name}.ipynb")
+
+
+def draws_images(cell) -> bool:
+    return any(call in cell.source for call in DRAWS_IMAGES)
 
 
 FIGURES = [
@@ -57,8 +61,8 @@ def test_images_that_a_model_made_with_another_seed_fail():
         row
         for row in ROWS
         if row["other_seed"]
-        and "trained" in cells[row["chapter"], row["cell"]].metadata.get("tags", [])
-        and any(call in cells[row["chapter"], row["cell"]].source for call in DRAWS_IMAGES)
+        and draws_images(cell := cells[row["chapter"], row["cell"]])
+        and "trained" in cell.metadata.get("tags", [])
     ]
     assert len(judged) > 3
     passing = [row["figure"] for row in judged if float(row["other_seed"]) <= float(row["rms"])]
@@ -85,10 +89,17 @@ def with_swapped_axes(pixels):
     return np.asarray(Image.fromarray(pixels.transpose(1, 0, 2).copy()).resize((width, height)))
 
 
-@pytest.mark.parametrize("change", [in_other_colours, with_swapped_axes])
+def agrees(cell, change) -> bool:
+    """Whether the figure of a cell would pass for one that is changed."""
+    stored = next(o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {}))
+    return not compare.compare_image(stored, altered(stored, change), compare.tolerance(cell.metadata).rms)
+
+
 @pytest.mark.parametrize("cell", FIGURES)
-def test_a_figure_in_other_colours_or_with_swapped_axes_fails(cell, change):
-    tolerance = compare.tolerance(cell.metadata)
-    for output in cell.outputs:
-        if stored := output.get("data", {}).get("image/png"):
-            assert compare.compare_image(stored, altered(stored, change), tolerance.rms)
+def test_a_figure_with_swapped_axes_fails(cell):
+    assert not agrees(cell, with_swapped_axes)
+
+
+@pytest.mark.parametrize("cell", [case for case in FIGURES if draws_images(case.values[0])])
+def test_images_in_other_colours_fail(cell):
+    assert not agrees(cell, in_other_colours)
