@@ -128,6 +128,21 @@ def test_the_gradient_is_clipped_to_the_norm_that_was_asked_for(regression):
     assert float(moved.norm()) == pytest.approx(0.01, rel=1e-3)
 
 
+def test_losses_are_compiled_when_asked_for(regression, monkeypatch):
+    model, batches, losses = regression
+    compiled = []
+
+    def compile(function):
+        compiled.append(function)
+        return lambda batch: {"loss": function(batch)["loss"], "compiled": torch.ones(())}
+
+    monkeypatch.setattr(torch, "compile", compile)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    assert "compiled" not in train.gradient_step(losses, optimizer)(batches[0])
+    assert "compiled" in train.gradient_step(losses, optimizer, compile=True)(batches[0])
+    assert compiled == [losses]
+
+
 @pytest.mark.parametrize("max_norm", [0, -1.0, math.nan])
 def test_a_norm_must_be_positive(max_norm):
     with pytest.raises(ValueError, match=f"max_norm must be positive, got {max_norm}"):
