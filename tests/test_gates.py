@@ -182,6 +182,11 @@ def test_what_has_a_reason_passes_the_gates(book, mutate):
         ('equation="sample-half"', 'equation="sample"', "equation 'sample-half' is not checked"),
         ('"test_bound"', '"bound"', "markdown cell 1 quotes 'test_bound', which the chapter does not report"),
         ('"test_bound"', 'f"{a}_"', "markdown cell 1 quotes 'test_bound', which the chapter does not report"),
+        (
+            '"test_bound"',
+            'f"{a:g}"',
+            "markdown cell 1 quotes 'test_bound', which the chapter does not report",
+        ),
         ("quick: {size: 16}", "quick: {}", "the header needs values for a quick run"),
     ],
 )

@@ -132,7 +132,7 @@ def test_losses_are_compiled_when_asked_for(regression, monkeypatch):
     model, batches, losses = regression
     compiled = []
 
-    def compile(function):
+    def compile(function, *, dynamic):
         compiled.append(function)
         return lambda batch: {"loss": function(batch)["loss"], "compiled": torch.ones(())}
 

@@ -3,6 +3,8 @@ import torch
 
 from vaebook import vae
 from vaebook.distributions import Bernoulli, DiagonalNormal
+from vaebook.objectives import elbo
+from vaebook.train import gradient_step
 
 
 @pytest.fixture
@@ -105,3 +107,74 @@ def test_latent_dim_must_be_a_positive_integer(latent_dim):
 def test_sigma_must_be_positive():
     with pytest.raises(ValueError, match="sigma must be positive, got 0"):
         vae.GaussianLikelihood(sigma=0)
+
+
+def test_the_convolutional_default_is_the_network_of_the_source():
+    model = vae.conv_vae()
+    heads = [p.shape for p in model.encoder.parameters() if p.dim() == 2]
+    assert heads == [(4, 12544)]
+    assert sum(p.numel() for p in model.decoder.parameters()) == 56_385
+    with_hidden_layer = vae.conv_vae(hidden=(32,))  # an example in Keras that prints 550,629 parameters
+    assert sum(p.numel() for p in with_hidden_layer.parameters()) == 550_629
+    q_z = model.encode(torch.rand(3, 1, 28, 28))
+    assert (q_z.batch_shape, q_z.event_shape) == ((3,), (2,))
+    p_x = model.decode(q_z.sample((4,)))
+    assert (p_x.batch_shape, p_x.event_shape) == ((4, 3), (1, 28, 28))
+
+
+def test_the_weights_of_the_convolutional_vae_start_as_in_keras():
+    model = vae.conv_vae(2)
+    assert not any(p.any() for p in model.parameters() if p.dim() == 1)
+    for weight in (model.encoder.head[0].weight, model.decoder.linear.weight):
+        limit = (6 / sum(weight.shape)) ** 0.5
+        assert 0.99 * limit < weight.abs().max() <= limit
+
+
+def test_conv_vae_passes_its_options_to_both_networks():
+    model = vae.conv_vae(
+        3,
+        (2, 8, 8),
+        vae.GaussianLikelihood(),
+        channels=(5, 6),
+        strides=(2, 2),
+        hidden=(9, 7),
+        decoder_channels=(6, 5, 4),
+        decoder_strides=(2, 1, 2),
+        kernel_size=5,
+    )
+    kernels = [tuple(p.shape) for p in model.parameters() if p.dim() == 4]
+    assert kernels == [(5, 2, 5, 5), (6, 5, 5, 5), (6, 5, 5, 5), (4, 5, 5, 5), (4, 2, 5, 5)]
+    weights = [tuple(p.shape) for p in model.parameters() if p.dim() == 2]
+    assert weights == [(9, 24), (7, 9), (6, 7), (24, 3)]
+    assert isinstance(model.decode(torch.randn(2, 3)), DiagonalNormal)
+
+
+def test_convolutions_in_bfloat16_give_distributions_in_float32_near_the_exact_ones():
+    torch.manual_seed(0)
+    model = vae.conv_vae(3, (1, 8, 8), channels=(8, 8), strides=(1, 2), decoder_channels=(8, 8))
+    x = torch.rand(4, 1, 8, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        q_z, p_x = model.encode(x), model.decode(torch.ones(4, 3))
+    assert q_z.mu.dtype == p_x.logits.dtype == torch.float32
+    torch.testing.assert_close(q_z.mu, model.encode(x).mu, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(p_x.logits, model.decode(torch.ones(4, 3)).logits, atol=0.02, rtol=0.02)
+
+
+def test_a_convolutional_vae_learns_a_bright_corner_from_its_code():
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    model = vae.conv_vae(1, (1, 8, 8), channels=(8, 8), strides=(1, 2), decoder_channels=(8, 8))
+    x = torch.zeros(64, 1, 8, 8)
+    x[:32, :, :4, :4] = 1
+    x[32:, :, 4:, 4:] = 1
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    step = gradient_step(lambda x: {"loss": -elbo(model, x, generator=generator).mean()}, optimizer)
+    history = [step(x)["loss"].item() for _ in range(100)]
+    assert history[-1] < 0.25 * history[0]
+    assert (model.reconstruct(x) - x).abs().mean() < 0.125  # the mean image is off by 0.25 on average
+
+
+@pytest.mark.parametrize("latent_dim", [0, 2.0])
+def test_conv_vae_refuses_an_impossible_code(latent_dim):
+    with pytest.raises(ValueError, match=f"latent_dim must be a positive integer, got {latent_dim!r}"):
+        vae.conv_vae(latent_dim)

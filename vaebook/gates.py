@@ -102,7 +102,7 @@ def _mentioned(text: NotebookNode, names: Iterable[str]) -> set[str]:
             match node:
                 case ast.Constant(value=str(name)) | ast.keyword(arg=str(name)):
                     given.add(name)
-                case ast.JoinedStr(values=parts):
+                case ast.JoinedStr(values=[_, _, *_] as parts):  # a lone value could be anything
                     patterns.add("".join(map(_pattern, parts)))
     return {name for name in names if name in given or any(re.fullmatch(p, name) for p in patterns)}
 

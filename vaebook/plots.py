@@ -5,6 +5,7 @@ that they stand on a light page and on a dark one alike.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle, islice
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,11 +13,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from scipy.spatial import KDTree
 from torch import Tensor
 
 __all__ = [
     "COLORS",
     "INK",
+    "code_scatter",
     "image_grid",
     "image_rows",
     "loss_curves",
@@ -31,6 +35,10 @@ COLORS = {
     "red": "#cf5b64",
     "purple": "#9074c2",
     "grey": "#8a8f94",
+    "brown": "#a3795a",
+    "pink": "#d36cad",
+    "olive": "#8f9233",
+    "cyan": "#2b9bb3",
 }
 """Mid-tones that keep a contrast of 3:1 on white and on the dark page."""
 
@@ -41,6 +49,9 @@ INK = LinearSegmentedColormap.from_list("ink", ["#14212b", "#5c7688", "#f4efe4"]
 
 WIDTH = 6.4
 """Width of a full-width figure, in inches."""
+
+GLYPH = 6.0
+"""Height of a glyph in a scatter of codes, in points."""
 
 
 def use_style() -> None:
@@ -154,10 +165,16 @@ def loss_curves(
         names: columns to draw; "validation NAME" is drawn beside NAME where the history has it.
         ylabel: what the columns measure, with its unit.
         axes: where to draw; a new figure where not given.
+
+    Raises:
+        ValueError: the history has no such column.
     """
+    for name in names:
+        if name not in history:
+            raise ValueError(f"the history has no {name!r}; its columns: {', '.join(history)}")
     if axes is None:
         axes = new_figure()[1][0]
-    for name, color in zip(names, COLORS.values(), strict=False):
+    for name, color in zip(names, cycle(COLORS.values()), strict=False):
         axes.plot(history.index, history[name], color=color, alpha=0.45, label=f"{name}, training")
         if f"validation {name}" in history:
             axes.plot(history.index, history[f"validation {name}"], color=color, label=f"{name}, validation")
@@ -165,6 +182,97 @@ def loss_curves(
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
     return axes.figure
+
+
+def code_scatter(
+    z: Tensor | np.ndarray, labels: Tensor | np.ndarray, classes: Sequence[str], *, axes: Axes | None = None
+) -> Axes:
+    """Codes in the plane, with classes that can be told apart with and without colour.
+
+    As many codes as have room, chosen at random, are written as the glyph of their class: its name if that
+    is one letter or digit, otherwise its number. The others are dots, where no glyph is in the way. Both
+    have the colour of the class. The panels of a figure share one legend.
+
+    Args:
+        z: codes, shape ``(n, 2)``.
+        labels: the class of each code, integers ``(n,)``.
+        classes: their names; ``classes[k]`` belongs to the label k.
+        axes: where to draw, with limits that are set before, if at all; a new figure where not given.
+
+    Returns:
+        The axes, square, with equal units in both directions.
+
+    Raises:
+        ValueError: the codes are not finite or not in the plane, or the labels do not fit to them.
+    """
+    z, labels = _as_array(z), _as_array(labels)
+    _require_labelled_codes(z, labels, len(classes))
+    if axes is None:
+        axes = new_figure(height=4.6)[1][0]
+    figure = axes.figure
+    glyphs = [name if len(name) == 1 and name.isalnum() else str(k) for k, name in enumerate(classes)]
+    markers = [f"$\\mathbf{{{glyph}}}$" for glyph in glyphs]
+    colors = np.array(list(islice(cycle(COLORS.values()), len(classes))))
+
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_box_aspect(1)
+    axes.update_datalim(z)
+    axes.autoscale_view()
+    if not figure.legends:
+        signs = [
+            "o" if glyph == name else marker
+            for name, glyph, marker in zip(classes, glyphs, markers, strict=True)
+        ]
+        handles = [
+            Line2D([], [], color=color, marker=sign, markersize=GLYPH, markeredgewidth=0, linestyle="none")
+            for color, sign in zip(colors, signs, strict=True)
+        ]
+        columns = max(1, 80 // (5 + max(map(len, classes))))
+        figure.legend(
+            handles, classes, loc="outside lower center", ncols=columns, handletextpad=0, columnspacing=1
+        )
+    figure.draw_without_rendering()  # only now the axes have their place on the page
+    size = GLYPH * figure.dpi / 72
+    places = axes.transData.transform(z)
+    written = _apart(places, 1.15 * size)
+    dots = KDTree(places[written]).query(places)[0] > 0.7 * size
+    axes.scatter(*z[dots].T, s=3, c=colors[labels[dots]], alpha=0.4, linewidths=0)
+    for k, marker in enumerate(markers):
+        chosen = written[labels[written] == k]
+        axes.scatter(*z[chosen].T, s=GLYPH**2, color=colors[k], marker=marker, linewidths=0)
+    return axes
+
+
+def _as_array(values: Tensor | np.ndarray) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _apart(points: np.ndarray, distance: float) -> np.ndarray:
+    """Indices of points that keep a distance, chosen in an order that is random, and the same each time."""
+    free = np.random.default_rng(0).permutation(len(points))
+    chosen = []
+    while len(free):
+        chosen.append(free[0])
+        free = free[np.square(points[free] - points[free[0]]).sum(1) >= distance**2]
+    return np.array(chosen)
+
+
+def _require_labelled_codes(z: np.ndarray, labels: np.ndarray, classes: int) -> None:
+    if z.ndim != 2 or z.shape[1] != 2 or len(z) == 0:
+        raise ValueError(
+            f"z must be codes in the plane, of shape (n, 2), got {z.shape}; choose two dimensions"
+        )
+    if not np.isfinite(z).all():
+        raise ValueError(f"codes must be finite; {int((~np.isfinite(z)).any(1).sum())} of {len(z)} are not")
+    if labels.shape != z.shape[:1]:
+        raise ValueError(f"labels must be one for each of {len(z)} codes, got shape {labels.shape}")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels must be integers, got {labels.dtype}")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"labels must be from 0 to {classes - 1} for {classes} classes, "
+            f"got {labels.min()} to {labels.max()}"
+        )
 
 
 def _join(images: Tensor, columns: int) -> np.ndarray:

@@ -76,7 +76,7 @@ def gradient_step(
     if max_norm is not None and not max_norm > 0:
         raise ValueError(f"max_norm must be positive, got {max_norm!r}")
     if compile:
-        losses = torch.compile(losses)
+        losses = torch.compile(losses, dynamic=False)  # for each size of batch, of which there are two
 
     def step(batch) -> Metrics:
         device = next(_tensors(batch)).device.type

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vaebook.distributions import Bernoulli, DiagonalNormal
-from vaebook.nets import mlp_decoder, mlp_encoder
+from vaebook.nets import ConvDecoder, ConvEncoder, initialise, mlp_decoder, mlp_encoder
 
 LOGVAR_RANGE = (-20.0, 20.0)
 """Log variances of codes are held in this range, so that the KL divergence cannot overflow."""
@@ -111,6 +111,46 @@ def mlp_vae(
     encoder = mlp_encoder(image_shape, hidden, 2 * latent_dim)
     decoder = mlp_decoder(latent_dim, tuple(reversed(hidden)), image_shape)
     return VAE(encoder, decoder, latent_dim, likelihood)
+
+
+def conv_vae(
+    latent_dim: int = 2,
+    image_shape: Sequence[int] = (1, 28, 28),
+    likelihood: nn.Module | None = None,
+    *,
+    channels: Sequence[int] = (32, 64, 64, 64),
+    strides: Sequence[int] = (1, 2, 1, 1),
+    hidden: Sequence[int] = (),
+    decoder_channels: Sequence[int] = (64, 32),
+    decoder_strides: Sequence[int] = (2, 1),
+    kernel_size: int = 3,
+) -> VAE:
+    """The VAE with convolutional networks; by default the one of Bhatt et al. (2018).
+
+    Weights start as in Keras, which the source used: "glorot" of :func:`vaebook.nets.initialise`.
+
+    Args:
+        latent_dim: dimensions of the code, at least 1.
+        image_shape: ``(channel, height, width)``; the strides of each network must divide height and
+            width.
+        likelihood: as in :class:`VAE`.
+        channels, strides, hidden: of :class:`vaebook.nets.ConvEncoder`.
+        decoder_channels, decoder_strides: of :class:`vaebook.nets.ConvDecoder`.
+        kernel_size: odd, of all convolutions.
+    """
+    _positive("latent_dim", latent_dim)
+    encoder = ConvEncoder(
+        image_shape,
+        2 * latent_dim,
+        channels=channels,
+        strides=strides,
+        hidden=hidden,
+        kernel_size=kernel_size,
+    )
+    decoder = ConvDecoder(
+        latent_dim, image_shape, channels=decoder_channels, strides=decoder_strides, kernel_size=kernel_size
+    )
+    return initialise(VAE(encoder, decoder, latent_dim, likelihood), "glorot")
 
 
 def _full_precision(output: Tensor) -> Tensor:
