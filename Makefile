@@ -58,8 +58,10 @@ record: $(READY)  ## execute the chapters and replace their records (CHAPTER=vae
 serve: $(HTML)  ## show the report on http://localhost:8000 (PORT=8080: on another port)
 	@$(RUN) python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
-bench: $(READY)  ## measure the training throughput, side by side with a baseline
-	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN) python "$$script" || exit 1; done
+bench: $(READY)  ## measure the training throughput, side by side with JAX and others, 10 minutes (QUICK=1: a trial)
+	@$(RUN) python -c 'import jax' 2> /dev/null || $(VENV)/bin/pip install --quiet --disable-pip-version-check \
+	    --constraint constraints.txt --editable '.[bench]'
+	@$(RUN) python benchmarks/throughput.py $(if $(QUICK),--quick)
 
 lint: $(READY)  ## check the code's style
 	@$(RUN) ruff check .

@@ -60,7 +60,7 @@ def result(path):
 def test_help_and_version(call, empty_book):
     code, out, _ = call(empty_book, "--help")
     assert code == 0
-    assert all(command in out for command in ("record", "run", "verify", "chapters", "data"))
+    assert all(command in out for command in ("record", "run", "sweep", "verify", "chapters", "data"))
     assert call(empty_book, "--version") == (0, f"vaebook {__version__}\n", "")
 
 
@@ -129,6 +129,59 @@ def test_the_help_on_a_chapter_without_parameters_says_so(call, adding):
     assert out.splitlines()[-2:] == ["Parameters of second:", "  none"]
 
 
+def test_a_dry_run_of_a_sweep_lists_its_runs_and_estimates_their_time(call, adding):
+    text = (
+        ADDING + "\n```{code-cell} python\n:tags: [provenance]\nfrom vaebook.provenance import provenance\n"
+    )
+    adding.write("sample", text + "provenance(In, globals())\n```\n")
+    call(adding, "record", "sample")
+    arguments = (
+        "sweep",
+        "sample",
+        "-p",
+        "a",
+        "-2",
+        "3",
+        "5:7",
+        "--workers",
+        "2",
+        "-p",
+        "note=x=y",
+        "--dry-run",
+    )
+    code, out, _ = call(adding, *arguments)
+    assert code == 0
+    *table, estimate = out.splitlines()
+    assert [line.split() for line in table] == [
+        ["a", "note", "status"],
+        *([a, "x=y", "missing"] for a in ("-2", "3", "5", "6")),
+    ]
+    assert re.fullmatch(
+        r"4 runs, 4 of them to be made: about \d+ s on 2 workers, if each takes the \d+ s of the record",
+        estimate,
+    )
+    _, out, _ = call(adding, "sweep", "sample", "-p", "a", "1", "--scheduler", "tcp://nowhere:1", "--dry-run")
+    assert "of one worker's time, if each takes" in out
+    assert not (adding.root / "runs").exists()
+
+
+def test_the_help_of_a_sweep_on_a_chapter_lists_its_parameters(call, adding):
+    code, out, _ = call(adding, "sweep", "sample", "--help")
+    assert code == 0
+    assert out.splitlines()[-3] == "Parameters of sample:"
+
+
+def test_a_sweep_tells_where_its_page_is_and_how_many_runs_failed(call, adding):
+    adding.write("sample", ADDING + "\n```{code-cell} python\n1 / (a - 3)\n```\n")
+    folder = adding.root / "runs" / "sweep-sample"
+    code, out, err = call(adding, "sweep", "sample", "-p", "a", "2", "3", "--workers", "1")
+    assert code == 1
+    assert out == f"wrote {folder / 'index.html'}\n"
+    assert "failed: a = 3: code cell 5 failed: ZeroDivisionError: division by zero" in err
+    assert err.endswith("vaebook: 1 of 2 runs failed; their notebooks tell why\n")
+    assert call(adding, "sweep", "sample", "-p", "a", "2")[:2] == (0, out)
+
+
 def test_the_front_page_is_recorded_last(call, adding):
     adding.write("second", ADDING)
     _, out, _ = call(adding, "record", "sample", "second")
@@ -158,6 +211,19 @@ def test_records_and_verifications_are_reported_in_one_table(call, book):
         (
             ["run", "sample", "-p", "nte", "1"],
             "vaebook: unknown parameter 'nte'; did you mean 'note'?\nsample has:\n",
+        ),
+        (["sweep", "smaple", "-p", "a", "1"], "vaebook: unknown chapter 'smaple'; did you mean 'sample'?"),
+        (["sweep", "sample"], "vaebook: nothing to sweep over: name a parameter of sample"),
+        (["sweep", "sample", "-p", "a", "1", "x"], "vaebook: a must be int, got 'x'\n"),
+        (
+            ["sweep", "sample", "-p", "a", "--workers", "1"],
+            "vaebook: parameter 'a' needs values: -p a VALUE VALUE ...\n",
+        ),
+        (["sweep", "sample", "-p", "a", "1", "-p", "a", "1"], "vaebook: a is given the value 1 twice\n"),
+        (["sweep", "sample", "-p", "a", "0:3", "-o", "book/x"], "vaebook: the folder must be outside "),
+        (
+            ["sweep", "sample", "-p", "a", "1", "--workers", "2", "--scheduler", "tcp://a:1"],
+            "vaebook: --workers is for this machine, and --scheduler for others: give one of them\n",
         ),
         (["data", "mnits"], "vaebook: unknown data set 'mnits'; did you mean 'mnist'"),
     ],
@@ -238,7 +304,7 @@ def test_verify_runs_what_changed_and_says_what_did_not(call, book, monkeypatch)
     assert call(book, "verify", "sample")[0] == 1
 
 
-@pytest.mark.parametrize("module", ["__main__", "notebooks", "summary", "verify"])
+@pytest.mark.parametrize("module", ["__main__", "notebooks", "summary", "sweep", "verify"])
 def test_the_door_opens_without_torch(module):
     code = f"import sys, vaebook.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0

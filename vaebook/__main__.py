@@ -1,6 +1,8 @@
-"""The command line: ``vaebook record``, ``run``, ``verify``, ``chapters`` and ``data``."""
+"""The command line: ``vaebook record``, ``run``, ``sweep``, ``verify``, ``chapters`` and ``data``."""
 
+import re
 import sys
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -39,6 +41,24 @@ class RunCommand(TyperCommand):
         chapter = ctx.meta.get("chapter")
         parameters = parameters_of(chapter) if isinstance(chapter, str) else ""
         return super().get_help(ctx) + parameters
+
+
+class SweepCommand(RunCommand):
+    """Reads ``-p NAME VALUE VALUE ...``, as many values as there are."""
+
+    def parse_args(self, ctx, args: list[str]) -> list[str]:
+        """Make each value a pair of its own, ``-p NAME=VALUE``; they end where the next option begins."""
+        words, pairs = deque(args), []
+        while words:
+            pairs.append(words.popleft())
+            if pairs[-1] == "-p" and words:
+                name, *values = words.popleft().split("=", 1)
+                while words and not re.match("--?[A-Za-z]", words[0]):
+                    values.append(words.popleft())
+                if not values:
+                    raise ParameterError(f"parameter {name!r} needs values: -p {name} VALUE VALUE ...")
+                pairs[-1:] = [word for value in values for word in ("-p", f"{name}={value}")]
+        return super().parse_args(ctx, pairs)
 
 
 def parameters_of(chapter: str) -> str:
@@ -117,6 +137,60 @@ def run(
             raise ParameterError(f"parameter {name!r} needs a value: -p {name} VALUE")
         pairs[name] = value
     typer.echo(f"wrote {notebooks.run(chapters.find_book(), chapter, pairs, output)}")
+
+
+@app.command(cls=SweepCommand)
+def sweep(
+    chapter: Annotated[str, typer.Argument(help="The chapter to run.")],
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-p",
+            metavar="NAME VALUE...",
+            help="Values of a parameter; 0:5 are the integers 0 to 4, 0:10:2 every second one below 10.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, show_default="one a core", help="Runs at a time on this machine.")
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="A Dask scheduler, such as tcp://10.0.0.1:8786, to run there."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", show_default="runs/sweep-CHAPTER", help="The folder to write into."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Run nothing; list the runs.")] = False,
+) -> None:
+    """Run a chapter with every combination of values: vaebook sweep vae -p latent_dim 2 10 20 -p seed 0:5.
+
+    The same command again runs only what is missing. With --help behind the name of a chapter, its
+    parameters are listed.
+    """
+    from vaebook import chapters, sweep, sweep_plan
+
+    if workers and scheduler:
+        raise ParameterError("--workers is for this machine, and --scheduler for others: give one of them")
+    words = {}
+    for name, _, value in (pair.partition("=") for pair in values or []):
+        words.setdefault(name, []).append(value)
+    book = chapters.find_book()
+    plan = sweep_plan.plan(book, chapter, words)
+    folder = sweep.folder_of(book, chapter, output)
+    if dry_run:
+        typer.echo(as_table(sweep.listing(plan, folder)))
+        typer.echo(sweep.estimate(plan, folder, book, workers=workers, scheduler=scheduler))
+        return
+    try:
+        rows = sweep.sweep(plan, folder, workers=workers, scheduler=scheduler)
+    except KeyboardInterrupt:
+        typer.echo(f"vaebook: interrupted; the same command goes on from what is in {folder}", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"wrote {folder / 'index.html'}")
+    if failed := [row for row in rows if row.status == "failed"]:
+        typer.echo(f"vaebook: {len(failed)} of {len(rows)} runs failed; their notebooks tell why", err=True)
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -1,0 +1,325 @@
+import os
+import select
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+
+import pandas as pd
+import psutil
+import pytest
+from filelock import FileLock
+
+from vaebook import sweep, sweep_plan
+from vaebook.sweep import SweepError
+
+COUNTING = """\
+---
+quick: {number: 2}
+---
+
+# Counting
+
+```{code-cell} python
+:tags: [parameters]
+number: int = 1  # what is inverted, in [0, 99]
+place: str = ""  # a folder, for notes of what has run
+gated: int = 99  # the number that waits at the gate, in [0, 99]
+```
+
+```{code-cell} python
+import os
+from pathlib import Path
+import psutil
+from vaebook.checks import report
+from vaebook.parameters import validate
+validate(In, globals())
+with Path(place, "log").open("a") as log:
+    print(number, file=log)
+if number == gated:
+    Path(place, "started").write_text(f"{os.getpid()}\\n")
+    os.read(os.open(Path(place, "go"), os.O_RDONLY), 1)
+if number == 4:
+    os.kill(os.getpid(), 9)
+if number == 5:
+    psutil.Process().parent().parent().kill()
+```
+
+```{code-cell} python
+report(inverse=1 / (3 - number), threads=int(os.environ["OMP_NUM_THREADS"]))
+```
+"""
+SHOWING = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
+PATIENCE = 120  # seconds until a test gives up what it waits for
+
+
+class Gate:
+    """Where a run tells the process of its kernel, and waits to be let on."""
+
+    def __init__(self, place):
+        paths = [place / "started", place / "go"]
+        for path in paths:
+            os.mkfifo(path)
+        self.started, self.go = (os.open(path, os.O_RDWR) for path in paths)
+
+    def kernel(self) -> psutil.Process:
+        """The next kernel that has come to the gate."""
+        assert select.select([self.started], [], [], PATIENCE)[0], "no run has come to the gate"
+        return psutil.Process(int(os.read(self.started, 20).split()[0]))
+
+    def open(self) -> None:
+        os.write(self.go, b"!")
+
+
+class Place:
+    """A book with one chapter, a folder for notes, and a folder for the results."""
+
+    def __init__(self, book):
+        self.book, self.notes, self.results = book, book.root / "notes", book.root / "results"
+        self.notes.mkdir()
+        book.write("sample", COUNTING)
+
+    def plan(self, *numbers):
+        words = {"number": [str(number) for number in numbers], "place": [str(self.notes)]}
+        return sweep_plan.plan(self.book.folder, "sample", words)
+
+    def log(self) -> list[int]:
+        path = self.notes / "log"
+        return sorted(map(int, path.read_text().split())) if path.exists() else []
+
+    def table(self) -> pd.DataFrame:
+        return pd.read_csv(self.results / "results.csv", keep_default_na=False)
+
+    @contextmanager
+    def command(self, *numbers, workers=1, gated):
+        """The command line in a process of its own."""
+        arguments = ["-p", "number", *numbers, "-p", "place", self.notes, "-p", "gated", gated]
+        arguments += ["-o", self.results, "--workers", workers]
+        command = [sys.executable, "-m", "vaebook", "sweep", "sample", *map(str, arguments)]
+        options = {"cwd": self.book.root, "env": SHOWING, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, start_new_session=True, **options) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+def read_until(process, words) -> str:
+    """What a process says on stderr, up to some words of it."""
+    said = ""
+    while words not in said:
+        letter = process.stderr.read(1)
+        assert letter, f"{words!r} was never said: {said}"
+        said += letter
+    return said
+
+
+@pytest.fixture
+def place(empty_book):
+    return Place(empty_book)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, make_book):
+    """A sweep with runs that succeed, fail, lose their kernel, and lose every worker."""
+    place = Place(make_book(tmp_path_factory.mktemp("finished")))
+    rows = sweep.sweep(place.plan(1, 2, 3, 4, 5), place.results, workers=2)
+    return place, rows
+
+
+def test_every_run_is_a_row_whatever_became_of_it(finished):
+    place, rows = finished
+    assert [(row.values["number"], row.status, row.error) for row in rows] == [
+        (1, "done", ""),
+        (2, "done", ""),
+        (3, "failed", "code cell 4 failed: ZeroDivisionError: division by zero"),
+        (4, "failed", "the kernel died; it may have run out of memory"),
+        (5, "failed", "its worker died, 2 times; is the memory enough?"),
+    ]
+    assert [row.results.get("inverse") for row in rows] == [0.5, 1.0, None, None, None]
+    assert place.table()["inverse"].tolist() == ["0.5", "1.0", "", "", ""]
+    assert "3 failed" in (place.results / "index.html").read_text("utf-8")
+
+
+def test_a_run_whose_worker_died_is_tried_again_once(finished):
+    assert finished[0].log().count(5) == 2
+
+
+def test_each_run_has_its_notebook_and_its_share_of_the_cores(finished):
+    place, rows = finished
+    assert [bool(row.notebook) for row in rows] == [True, True, True, True, False]
+    assert all((place.results / row.notebook).is_file() for row in rows[:4])
+    assert "ZeroDivisionError" in (place.results / rows[2].notebook).read_text("utf-8")
+    assert rows[0].results["threads"] == max(1, sweep.CPU_COUNT // 2) == rows[0].provenance["threads"]
+
+
+def test_only_what_is_missing_runs(place):
+    first = sweep.sweep(place.plan(1), place.results)
+    assert place.log() == [1]
+    again = sweep.sweep(place.plan(1, 3), place.results)
+    assert place.log() == [1, 3]
+    assert again[0] == first[0]
+    sweep.sweep(place.plan(1), place.results)
+    sweep.sweep(place.plan(1, 3), place.results)  # a failed run is tried again
+    assert place.log() == [1, 3, 3]
+
+
+def test_a_changed_chapter_runs_again(place):
+    sweep.sweep(place.plan(1), place.results)
+    place.book.write("sample", COUNTING.replace("1 / (3 - number)", "2 / (3 - number)"))
+    assert sweep.sweep(place.plan(1), place.results)[0].results["inverse"] == 1.0
+    assert place.log() == [1, 1]
+
+
+def test_a_run_whose_files_are_damaged_is_missing(finished):
+    place, _ = finished
+    results = sweep.Results(place.plan(1, 2), place.results)
+    assert [results.state(run) for run in place.plan(1, 2).runs] == ["done", "done"]
+    copies = {path: path.read_bytes() for path in (place.results / "runs").glob("number=2-*")}
+    notebook, row = sorted(copies)
+    try:
+        row.write_text("{")
+        assert len(sweep.Results(place.plan(1, 2), place.results).waiting()) == 1
+        row.write_bytes(copies[row])
+        notebook.unlink()
+        assert len(sweep.Results(place.plan(1, 2), place.results).waiting()) == 1
+    finally:
+        for path, content in copies.items():
+            path.write_bytes(content)
+
+
+def test_a_killed_sweep_loses_no_finished_run_and_leaves_no_process(place):
+    gate = Gate(place.notes)
+    with place.command(1, 2, gated=2) as process:
+        read_until(process, "1/2")
+        kernel = gate.kernel()
+        family = [kernel, *kernel.parents()[:2], *psutil.Process(process.pid).children(recursive=True)]
+        with pytest.raises(SweepError, match=r"another sweep is writing into .*results: wait for its"):
+            sweep.sweep(place.plan(1), place.results)
+        process.kill()
+    assert psutil.wait_procs(family, timeout=PATIENCE)[1] == []
+    assert place.table()["number"].tolist() == [1]
+    assert not list(place.results.glob("**/*.part"))
+
+    gate.open()
+    with place.command(1, 2, gated=2) as process:
+        assert process.wait(PATIENCE) == 0
+    assert place.log() == [1, 2, 2]
+    assert place.table()["number"].tolist() == [1, 2]
+
+
+def test_an_interrupted_sweep_says_how_to_go_on(place):
+    gate = Gate(place.notes)
+    with place.command(1, 2, gated=2) as process:
+        read_until(process, "1/2")
+        kernel = gate.kernel()
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        said = process.stderr.read()
+        assert process.wait(PATIENCE) == 130
+    message = f"vaebook: interrupted; the same command goes on from what is in {place.results}\n"
+    assert said.endswith(message)
+    assert "Traceback" not in said
+    assert psutil.wait_procs([kernel], timeout=PATIENCE)[1] == []
+    assert place.table()["status"].tolist() == ["done"]
+    assert "1 of 2 runs done" in (place.results / "index.html").read_text("utf-8")
+
+
+def test_a_killed_worker_costs_no_run(place):
+    gate = Gate(place.notes)
+    with place.command(1, 2, workers=2, gated=2) as process:
+        gate.kernel().parent().parent().kill()
+        gate.kernel()
+        gate.open()
+        said = process.stderr.read()
+        assert process.wait(PATIENCE) == 0, said
+    assert place.log() == [1, 2, 2]
+    assert place.table()["status"].tolist() == ["done", "done"]
+    assert "2/2" in said
+    assert "0 running, 0 failed" in said
+
+
+def test_two_sweeps_into_one_folder_are_refused(place):
+    place.results.mkdir()
+    with (
+        FileLock(place.results / ".lock"),
+        pytest.raises(SweepError, match=r"another sweep is writing into .*results: wait for its"),
+    ):
+        sweep.sweep(place.plan(1), place.results)
+    assert place.log() == []
+
+
+def test_a_folder_that_cannot_be_written_is_one_message(place):
+    place.results.write_text("a file")
+    with pytest.raises(SweepError, match=r"results cannot be written: .*Not a directory"):
+        sweep.sweep(place.plan(1), place.results)
+
+
+@contextmanager
+def cluster(folder):
+    """A scheduler and two workers, processes of their own; the address of the scheduler."""
+    with ExitStack() as stack:
+
+        def start(tool, *arguments):
+            command = [sys.executable, "-m", f"distributed.cli.dask_{tool}", *arguments, "--no-dashboard"]
+            process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+            stack.enter_context(process)
+            stack.callback(process.terminate)
+            return process
+
+        scheduler = start("scheduler", "--host", "127.0.0.1", "--port", "0")
+        address = (
+            read_until(scheduler, "Scheduler at:").join(["", ""]) and scheduler.stderr.readline().strip()
+        )
+        for name in ("one", "two"):
+            start("worker", address, "--name", name, "--nthreads", "1", "--local-directory", str(folder))
+        yield address
+
+
+def test_workers_elsewhere_give_the_same_table(finished, tmp_path):
+    place, _ = finished
+    with cluster(tmp_path) as address:
+        rows = sweep.sweep(place.plan(1, 2, 3), tmp_path / "results", scheduler=address)
+    assert [row.status for row in rows] == ["done", "done", "failed"]
+    machine = ["seconds", "recorded", "threads", "provenance_threads"]
+    here, there = (
+        pd.read_parquet(folder / "results.parquet").drop(columns=machine)
+        for folder in (place.results, tmp_path / "results")
+    )
+    pd.testing.assert_frame_equal(here.head(3), there)
+
+
+def test_a_scheduler_that_does_not_answer_is_one_message(place, monkeypatch):
+    monkeypatch.setattr(sweep, "ANSWER_SECONDS", 0.2)
+    with pytest.raises(SweepError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9: "):
+        sweep.sweep(place.plan(1), place.results, scheduler="tcp://127.0.0.1:9")
+
+
+def test_the_engine_listens_on_the_loopback_address_only(monkeypatch, place):
+    addresses = []
+
+    def look(plan, runs, results, client, threads):
+        family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        addresses.extend(c.laddr.ip for p in family for c in p.net_connections() if c.status == "LISTEN")
+
+    monkeypatch.setattr(sweep, "_run", look)
+    sweep.sweep(place.plan(1), place.results)
+    assert addresses
+    assert set(addresses) == {"127.0.0.1"}
+
+
+def test_a_sweep_is_listed_and_its_time_estimated_without_running(finished):
+    place, _ = finished
+    plan = place.plan(1, 3, 7)
+    assert [(row["number"], row["status"]) for row in sweep.listing(plan, place.results)] == [
+        ("1", "done"),
+        ("3", "failed"),
+        ("7", "missing"),
+    ]
+    assert sweep.estimate(plan, place.results, place.book.folder).startswith("3 runs, 2 of them to be made; ")
+    assert 7 not in place.log()
+
+
+def test_the_folder_is_beside_the_book_and_never_in_it(empty_book):
+    assert sweep.folder_of(empty_book.folder, "sample") == empty_book.root / "runs" / "sweep-sample"
+    with pytest.raises(sweep.FolderError, match=r"the folder must be outside .*book and its records, got"):
+        sweep.folder_of(empty_book.folder, "sample", empty_book.folder / "sweeps")

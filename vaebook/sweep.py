@@ -1,0 +1,268 @@
+"""Sweeps: a chapter, run with every combination of some values on Dask, into one table and one page.
+
+A sweep has a folder. Every run that has ended is there as two files, its notebook and its row, whose name
+ends in a digest of all that its outcome depends on. So the same sweep, started again, runs only what is
+missing, whatever ended it before; a run that failed counts as missing. A file is complete or not there, and
+only one sweep at a time writes into a folder.
+"""
+
+import logging
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from dask.system import CPU_COUNT
+from distributed import Client, Future, KilledWorker, LocalCluster, wait
+from distributed.comm import CommClosedError
+from distributed.utils import CancelledError, silence_logging_cmgr
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from vaebook import chapters, provenance, sweep_page, sweep_table
+from vaebook.sweep_plan import Plan, Run
+from vaebook.sweep_run import Job, Outcome, execute
+from vaebook.sweep_table import Row
+
+ANSWER_SECONDS = 10  # how long a scheduler may take to answer
+REFRESH_SECONDS = 1  # how often the progress bar tells the time
+
+
+class SweepError(RuntimeError):
+    """A sweep that cannot start or go on."""
+
+
+class FolderError(ValueError):
+    """A folder that a sweep may not write into."""
+
+
+class Results:
+    """The runs of a sweep that have ended, as the files of its folder.
+
+    Args:
+        plan: what is to run.
+        folder: where the files are, or will be.
+    """
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self._plan, self._folder = plan, folder
+        self._rows: dict[str, Row] = {}
+        for run in plan.runs:
+            row = Row.read(folder / f"runs/{run.name}.json")
+            if row and (not row.notebook or (folder / row.notebook).is_file()):
+                self._rows[run.name] = row
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows in the order of the plan."""
+        return [self._rows[run.name] for run in self._plan.runs if run.name in self._rows]
+
+    def state(self, run: Run) -> str:
+        """``done``, ``failed`` or ``missing``."""
+        return self._rows[run.name].status if run.name in self._rows else "missing"
+
+    def waiting(self) -> list[Run]:
+        """The runs that are to be made: the missing ones, and those that failed."""
+        return [run for run in self._plan.runs if self.state(run) != "done"]
+
+    def keep(self, run: Run, outcome: Outcome) -> None:
+        """Store a run that has ended, its row last, and bring the table up to date."""
+        notebook = f"runs/{run.name}.ipynb" if outcome.notebook else ""
+        if notebook:
+            self._write(notebook, outcome.notebook.encode())
+        row = Row(
+            name=run.name,
+            chapter=self._plan.chapter,
+            values=run.values,
+            status="failed" if outcome.error else "done",
+            error=outcome.error,
+            notebook=notebook,
+            seconds=outcome.seconds,
+            results=outcome.results,
+            provenance=outcome.provenance,
+        )
+        self._write(f"runs/{run.name}.json", row.to_json())
+        self._rows[run.name] = row
+        self._write_table()
+
+    def publish(self) -> None:
+        """Write the table and the page."""
+        self._write_table()
+        self._write("index.html", sweep_page.page(self._plan, self.rows, self._folder).encode())
+
+    def _write_table(self) -> None:
+        for name, content in sweep_table.files(self.rows).items():
+            self._write(name, content)
+
+    def _write(self, name: str, content: bytes) -> None:
+        """Replace a file at once and only when its content is safely on the disk."""
+        path = self._folder / name
+        part = path.with_name(f".{path.name}.part")
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+
+
+def folder_of(book: Path, chapter: str, folder: Path | None = None) -> Path:
+    """Where a sweep of a chapter goes: ``runs/sweep-CHAPTER`` beside the book, if no folder is given.
+
+    Raises:
+        FolderError: the folder is in the book, with its records.
+    """
+    folder = (folder or book.parent / "runs" / f"sweep-{chapter}").resolve()
+    if folder.is_relative_to(book.resolve()):
+        raise FolderError(f"the folder must be outside {book} and its records, got {folder}")
+    return folder
+
+
+def listing(plan: Plan, folder: Path) -> list[dict[str, str]]:
+    """The runs of a sweep in words: values, and whether each is done, failed or missing."""
+    results = Results(plan, folder)
+    return [
+        {name: str(value) for name, value in run.asked.items()} | {"status": results.state(run)}
+        for run in plan.runs
+    ]
+
+
+def estimate(
+    plan: Plan, folder: Path, book: Path, *, workers: int | None = None, scheduler: str | None = None
+) -> str:
+    """How long the missing runs of a sweep take, in words, judging by the record of the chapter."""
+    waiting = len(Results(plan, folder).waiting())
+    words = f"{len(plan.runs)} runs, {waiting} of them to be made"
+    record = book / f"{plan.chapter}.ipynb"
+    facts = provenance.stored(chapters.read_record(record)) if record.is_file() else None
+    if not facts:
+        return f"{words}; {plan.chapter} has no record that would tell how long one takes"
+    seconds, taken = facts["seconds"], _duration(facts["seconds"])
+    if scheduler:
+        total, where = seconds * waiting, "of one worker's time"
+    else:
+        workers = workers or CPU_COUNT
+        total, where = seconds * math.ceil(waiting / workers), f"on {workers} workers"
+    return f"{words}: about {_duration(total)} {where}, if each takes the {taken} of the record"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def sweep(plan: Plan, folder: Path, *, workers: int | None = None, scheduler: str | None = None) -> list[Row]:
+    """Run what is missing of a sweep, and write its table and its page.
+
+    Args:
+        plan: what is to run.
+        folder: where everything goes; made if it is not there.
+        workers: runs at a time on this machine, which share its cores; one a core if not given.
+        scheduler: the address of a Dask scheduler, whose workers take the runs instead.
+
+    Returns:
+        The rows of all runs, in the order of the plan.
+
+    Raises:
+        SweepError: another sweep writes into the folder, the folder cannot be written, or the scheduler
+            cannot be reached; what has ended is stored all the same.
+    """
+    with _alone_in(folder):
+        results = Results(plan, folder)
+        try:
+            if waiting := results.waiting():
+                with _engine(len(waiting), workers, scheduler) as (client, threads):
+                    _run(plan, waiting, results, client, threads)
+        except (CancelledError, CommClosedError) as error:
+            raise SweepError(f"the Dask scheduler is gone; the same command goes on: {error}") from error
+        finally:
+            if results.rows:
+                results.publish()
+    return results.rows
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder; the system releases it even if this process is killed."""
+    try:
+        (folder / "runs").mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise SweepError(
+            f"another sweep is writing into {folder}: wait for its end, or name another folder with -o"
+        ) from None
+    except OSError as error:
+        raise SweepError(f"{folder} cannot be written: {error}") from error
+
+
+@contextmanager
+def _engine(runs: int, workers: int | None, scheduler: str | None) -> Iterator[tuple[Client, int | None]]:
+    """A client of the scheduler, and the threads of a run, None if that is the workers' business.
+
+    Without an address, a scheduler and its workers are made here. They listen on the loopback address only,
+    and a run whose worker died is tried on another one once.
+    """
+    if scheduler:
+        try:
+            client = Client(scheduler, timeout=ANSWER_SECONDS)
+        except (OSError, ValueError) as error:
+            raise SweepError(f"no Dask scheduler answers at {scheduler}: {error}") from error
+        with silence_logging_cmgr(logging.CRITICAL), client:
+            yield client, None
+        return
+    workers = workers or CPU_COUNT
+    with (
+        LocalCluster(
+            n_workers=min(workers, runs),
+            threads_per_worker=1,
+            host="127.0.0.1",
+            scheduler_kwargs={"allowed_failures": 1, "dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client, max(1, CPU_COUNT // workers)
+
+
+def _run(plan: Plan, runs: Sequence[Run], results: Results, client: Client, threads: int | None) -> None:
+    """Make the runs, show how far they are, and keep each as soon as it has ended."""
+    futures = {}
+    for run in runs:
+        job = Job(plan.chapter, plan.text, run.values, plan.package, threads)
+        futures[client.submit(execute, job, key=f"{plan.chapter}-{run.name}")] = run
+    failed, total = 0, len(plan.runs)
+    with tqdm(total=total, initial=total - len(runs), desc=plan.chapter, unit="run", smoothing=0) as bar:
+        while futures:
+            running = min(len(futures), sum(client.nthreads().values()))
+            bar.set_postfix_str(f"{running} running, {failed} failed")
+            for future in _ended(list(futures)):
+                run, outcome = futures.pop(future), _outcome(future)
+                results.keep(run, outcome)
+                if outcome.error:
+                    failed += 1
+                    bar.write(f"failed: {run}: {outcome.error}", file=sys.stderr)
+                bar.update()
+        bar.set_postfix_str(f"0 running, {failed} failed")
+
+
+def _ended(futures: Sequence[Future]) -> set[Future]:
+    """Those that have ended, after a while at most: there may be none."""
+    try:
+        return wait(futures, timeout=REFRESH_SECONDS, return_when="FIRST_COMPLETED").done
+    except TimeoutError:
+        return set()
+
+
+def _outcome(future: Future) -> Outcome:
+    """What became of a run, if its worker could not tell, too."""
+    try:
+        return future.result()
+    except CancelledError:
+        raise
+    except KilledWorker as error:
+        return Outcome(error=f"its worker died, {error.allowed_failures + 1} times; is the memory enough?")
+    except Exception as error:  # whatever happened on another machine
+        return Outcome(error=f"{type(error).__name__}: {error}".strip().splitlines()[-1])
