@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import sympy
 import torch
@@ -122,3 +123,16 @@ def test_report_publishes_five_digits_under_a_name_for_the_prose(displayed):
         "epochs": {"application/papermill.record/text/plain": "5"},
         "name": {"application/papermill.record/text/plain": "'mnist'"},
     }
+
+
+def test_report_takes_small_arrays(displayed):
+    report(losses=np.array([[0.1234567, 2.0]]), counts=torch.arange(3))
+    assert [data["application/papermill.record/text/plain"] for data, _ in displayed] == [
+        "[[0.12346, 2.0]]",
+        "[0.0, 1.0, 2.0]",
+    ]
+
+
+def test_report_refuses_large_arrays(displayed):
+    with pytest.raises(ValueError, match="pixels has 1,001 values; report at most 1000, or a summary"):
+        report(pixels=torch.zeros(1001))

@@ -11,6 +11,8 @@ import numpy as np
 
 __all__ = ["CheckFailedError", "check", "report"]
 
+LARGEST_REPORT = 1000  # values of an array that a notebook is to hold
+
 
 class CheckFailedError(AssertionError):
     """A claim of the book does not hold."""
@@ -68,21 +70,36 @@ def check(
     _show(statement, how, equation)
 
 
-def report(**values: float | int | str) -> None:
+def report(**values) -> None:
     """Publish results of the run under names, for the prose (``glue`` roles) and for sweeps; shows nothing.
 
     Numbers are kept to five significant digits: that many survive another processor's rounding.
+
+    Args:
+        values: by name, each a number, a word, or a small array or tensor of any shape.
+
+    Raises:
+        ValueError: an array has more than ``LARGEST_REPORT`` values.
     """
     from IPython.display import display
 
     prefix = "application/papermill.record/"
     for name, value in values.items():
-        kept = value if isinstance(value, str | int) else float(f"{float(value):.5g}")
         display(
-            {prefix + "text/plain": repr(kept)},
+            {prefix + "text/plain": repr(_kept(name, value))},
             metadata={"scrapbook": {"name": name, "mime_prefix": prefix}},
             raw=True,
         )
+
+
+def _kept(name: str, value) -> object:
+    """What is stored of a result: a word or an integer as it is, others rounded, an array as a list."""
+    if isinstance(value, str | int):
+        return value
+    array = _array(value)
+    if array.size > LARGEST_REPORT:
+        raise ValueError(f"{name} has {array.size:,} values; report at most {LARGEST_REPORT}, or a summary")
+    return np.vectorize(lambda number: float(f"{number:.5g}"), otypes=[float])(array).tolist()
 
 
 def _check_symbolic(statement: str, value, equals) -> str:
