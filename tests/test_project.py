@@ -25,8 +25,8 @@ MODULES = sorted(path.stem for path in (ROOT / "vaebook").glob("*.py") if path.s
 # A module imports from lower floors only. The door leads in from the command line and the chapters: its
 # modules may import any other, but loading them must not load PyTorch, which takes seconds.
 FLOORS = {
-    0: {"checkpoints", "checks", "data", "distributions", "nets", "numpy_vae", "plots", "train"},
-    1: {"autoencoders", "linear_gaussian", "objectives", "vae"},
+    0: {"checks", "data", "distributions", "files", "nets", "numpy_vae", "plots", "train"},
+    1: {"autoencoders", "checkpoints", "linear_gaussian", "objectives", "vae"},
     2: {"applications", "evidence", "semisupervised"},
 }
 DOOR = {

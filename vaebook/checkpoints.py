@@ -4,12 +4,13 @@ A checkpoint is one file. It is replaced at once or not at all, so that what lie
 it is read as data: nothing in it is executed.
 """
 
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+
+from vaebook.files import replacing
 
 FORMAT = 1
 
@@ -60,16 +61,8 @@ class Checkpoint:
             "parts": {name: _state(part) for name, part in self.parts.items()},
             "random": _random_states(),
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        try:
-            with fresh.open("wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self.path)
-        finally:
-            fresh.unlink(missing_ok=True)
+        with replacing(self.path) as file:
+            torch.save(content, file)
 
     def restore(self) -> list[dict[str, float]]:
         """Put everything into the state of the file.

@@ -18,6 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from vaebook import chapters, gates
 from vaebook.chapters import NotebookError, find_book, labelled_cells, read_text, text_path
+from vaebook.files import replacing
 from vaebook.parameters import check_values
 
 __all__ = ["find_book", "kernel_environment", "record", "record_prose", "run"]
@@ -195,14 +196,5 @@ def _execute(notebook: NotebookNode, values: Mapping[str, object], book: Path) -
 
 
 def _write(notebook: NotebookNode, path: Path) -> None:
-    """Replace a file at once and only when its content is safely on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(nbformat.writes(notebook).rstrip("\n") + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write((nbformat.writes(notebook).rstrip("\n") + "\n").encode())

@@ -8,7 +8,6 @@ only one sweep at a time writes into a folder.
 
 import logging
 import math
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from vaebook import chapters, provenance, sweep_page, sweep_table
+from vaebook.files import replacing
 from vaebook.sweep_plan import Plan, Run
 from vaebook.sweep_run import Job, Outcome, execute
 from vaebook.sweep_table import Row
@@ -97,14 +97,8 @@ class Results:
             self._write(name, content)
 
     def _write(self, name: str, content: bytes) -> None:
-        """Replace a file at once and only when its content is safely on the disk."""
-        path = self._folder / name
-        part = path.with_name(f".{path.name}.part")
-        with part.open("wb") as file:
+        with replacing(self._folder / name) as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
 
 
 def folder_of(book: Path, chapter: str, folder: Path | None = None) -> Path:
