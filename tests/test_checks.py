@@ -126,10 +126,11 @@ def test_report_publishes_five_digits_under_a_name_for_the_prose(displayed):
 
 
 def test_report_takes_small_arrays(displayed):
-    report(losses=np.array([[0.1234567, 2.0]]), counts=torch.arange(3))
+    report(losses=np.array([[0.1234567, 2.0]]), counts=torch.arange(3), alone=torch.tensor([7.5]))
     assert [data["application/papermill.record/text/plain"] for data, _ in displayed] == [
         "[[0.12346, 2.0]]",
         "[0.0, 1.0, 2.0]",
+        "7.5",
     ]
 
 

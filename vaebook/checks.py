@@ -93,13 +93,14 @@ def report(**values) -> None:
 
 
 def _kept(name: str, value) -> object:
-    """What is stored of a result: a word or an integer as it is, others rounded, an array as a list."""
+    """What is stored of a result: a word or an integer as it is, others rounded, several as a list."""
     if isinstance(value, str | int):
         return value
     array = _array(value)
     if array.size > LARGEST_REPORT:
         raise ValueError(f"{name} has {array.size:,} values; report at most {LARGEST_REPORT}, or a summary")
-    return np.vectorize(lambda number: float(f"{number:.5g}"), otypes=[float])(array).tolist()
+    rounded = np.vectorize(lambda number: float(f"{number:.5g}"), otypes=[float])(array)
+    return rounded.item() if rounded.size == 1 else rounded.tolist()
 
 
 def _check_symbolic(statement: str, value, equals) -> str:
