@@ -95,9 +95,14 @@ def agrees(cell, change) -> bool:
     return not compare.compare_image(stored, altered(stored, change), compare.tolerance(cell.metadata).rms)
 
 
+# A round cloud: an honest run elsewhere moves its points nearly as far as swapped axes do. The numbers of the
+# chapter say what the text says of it.
+ROUND = {"fig-vae-convolutional-codes"}
+
+
 @pytest.mark.parametrize("cell", FIGURES)
 def test_a_figure_with_swapped_axes_fails(cell):
-    assert not agrees(cell, with_swapped_axes)
+    assert agrees(cell, with_swapped_axes) == (calibration.figure_name(cell) in ROUND)
 
 
 @pytest.mark.parametrize("cell", [case for case in FIGURES if draws_images(case.values[0])])
