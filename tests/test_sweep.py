@@ -286,7 +286,7 @@ def test_workers_elsewhere_give_the_same_table(finished, tmp_path):
     with cluster(tmp_path) as address:
         rows = sweep.sweep(place.plan(1, 2, 3), tmp_path / "results", scheduler=address)
     assert [row.status for row in rows] == ["done", "done", "failed"]
-    moment = ["seconds", "recorded", "threads", "provenance_threads", "commit", "clean"]
+    moment = ["seconds", "recorded", "threads", "provenance_threads", "commit"]
     here, there = (
         pd.read_parquet(folder / "results.parquet").drop(columns=moment)
         for folder in (place.results, tmp_path / "results")
