@@ -206,3 +206,33 @@ class TestBernoulli:
         p = d.Bernoulli(torch.zeros(1, 1, 8, 8))
         first, again = (p.sample((2,), generator=torch.Generator().manual_seed(1)) for _ in range(2))
         assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize("family", ["normal", "bernoulli"])
+def test_the_marginal_of_some_coordinates_is_the_distribution_of_these(family):
+    make = {
+        "normal": lambda p: d.DiagonalNormal(p, 0.3 * p),
+        "bernoulli": lambda p: d.Bernoulli(p, event_dim=1),
+    }[family]
+    parameters, value = torch.randn(3, 5), torch.bernoulli(torch.full((3, 5), 0.5))
+    kept = torch.tensor([True, False, True, True, False])
+    whole, part = make(parameters), make(parameters[:, kept])
+    torch.testing.assert_close(whole.marginal(kept).log_prob(value), part.log_prob(value[:, kept]))
+    if family == "normal":
+        torch.testing.assert_close(whole.marginal(kept).entropy(), part.entropy())
+    assert not torch.equal(whole.log_prob(value), part.log_prob(value[:, kept]))  # the first is as it was
+
+
+def test_a_coordinate_that_does_not_count_may_be_anything():
+    kept = torch.tensor([True, False])
+    log_prob = (
+        d.DiagonalNormal(torch.zeros(2), torch.zeros(2))
+        .marginal(kept)
+        .log_prob(torch.tensor([0.0, math.nan]))
+    )
+    assert log_prob.item() == pytest.approx(-0.5 * math.log(2 * math.pi))
+
+
+def test_a_marginal_needs_a_boolean_mask():
+    with pytest.raises(TypeError, match=r"must be boolean, got torch\.float32"):
+        d.Bernoulli(torch.zeros(2), event_dim=1).marginal(torch.ones(2))

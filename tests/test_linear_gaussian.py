@@ -6,7 +6,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from vaebook.distributions import DiagonalNormal
-from vaebook.linear_gaussian import LinearGaussian
+from vaebook.linear_gaussian import ConditionalLinearGaussian, LinearGaussian
 
 
 @pytest.fixture
@@ -48,3 +48,34 @@ def test_another_encoder_takes_the_place_of_the_posterior(model):
 def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"weight must be \(d, k\) and bias \(d,\); got \(3, 2\), \(2,\)"):
         LinearGaussian(torch.zeros(3, 2), torch.zeros(2), 0.0)
+
+
+@pytest.fixture
+def conditional() -> ConditionalLinearGaussian:
+    generator = torch.Generator().manual_seed(0)
+    weight, shift, prior_weight = (
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in [(5, 2), (5, 3), (2, 3)]
+    )
+    return ConditionalLinearGaussian(weight, shift, prior_weight, torch.arange(5.0).double(), logvar=-0.7)
+
+
+def test_bayes_rule_holds_under_every_condition(conditional):
+    generator = torch.Generator().manual_seed(1)
+    y = torch.randn(7, 3, generator=generator, dtype=torch.float64)
+    x = torch.randn(7, 5, generator=generator, dtype=torch.float64)
+    z = torch.randn(4, 7, 2, generator=generator, dtype=torch.float64)
+    model = conditional.given(y)
+    by_bayes = model.decode(z).log_prob(x) + model.prior.log_prob(z) - model.posterior(x).log_prob(z)
+    torch.testing.assert_close(by_bayes, model.log_evidence(x).expand(4, 7))
+
+
+def test_the_condition_moves_the_code_and_the_observation(conditional):
+    y = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    x = conditional.given(y).sample(200_000, generator=torch.Generator().manual_seed(2))
+    expected = conditional.weight @ conditional.prior_weight @ y + conditional.shift @ y + conditional.bias
+    assert ((x.mean(0) - expected).abs() <= 5 * x.std(0) / math.sqrt(len(x))).all()
+
+
+def test_another_conditional_encoder_is_given_the_condition_too(conditional):
+    conditional.encoder = lambda x, y: (x, y)
+    assert conditional.given(torch.ones(3).double()).encode("x")[1].tolist() == [1, 1, 1]

@@ -170,3 +170,21 @@ def test_initialise_refuses_an_unknown_scheme(scheme):
         ValueError, match=f"scheme must be 'he', 'glorot' or a standard deviation.*got {scheme!r}"
     ):
         nets.initialise(nn.Linear(2, 2), scheme)
+
+
+def test_one_hot_vectors_have_a_one_in_the_place_of_the_label():
+    assert nets.OneHot(3)(torch.tensor([2, 0])).tolist() == [[0, 0, 1], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("classes", [1, 0, 2.0])
+def test_one_hot_needs_two_classes_at_least(classes):
+    with pytest.raises(ValueError, match=f"classes must be an integer of 2 or more, got {classes!r}"):
+        nets.OneHot(classes)
+
+
+def test_concatenated_puts_the_condition_behind_the_input():
+    network = nets.Concatenated(torch.nn.Identity(), event_dim=2)
+    x, condition = torch.rand(4, 1, 2, 3), torch.rand(5, 7)
+    joined = network(x, condition)
+    assert joined.shape == (4, 5, 13)
+    assert torch.equal(joined[3, 2], torch.cat([x[3, 0].flatten(), condition[2]]))

@@ -26,7 +26,7 @@ MODULES = sorted(path.stem for path in (ROOT / "vaebook").glob("*.py") if path.s
 # modules may import any other, but loading them must not load PyTorch, which takes seconds.
 FLOORS = {
     0: {"checks", "data", "distributions", "files", "nets", "numpy_vae", "plots", "train"},
-    1: {"autoencoders", "checkpoints", "linear_gaussian", "objectives", "vae"},
+    1: {"autoencoders", "checkpoints", "linear_gaussian", "objectives", "quality", "vae"},
     2: {"applications", "evidence", "semisupervised"},
 }
 DOOR = {

@@ -1,9 +1,13 @@
+import math
+
 import pytest
 import torch
+from torch import nn
 
 from vaebook import vae
 from vaebook.distributions import Bernoulli, DiagonalNormal
-from vaebook.objectives import elbo
+from vaebook.nets import Concatenated, mlp, mlp_decoder
+from vaebook.objectives import elbo, log_weights
 from vaebook.train import gradient_step
 
 
@@ -178,3 +182,157 @@ def test_a_convolutional_vae_learns_a_bright_corner_from_its_code():
 def test_conv_vae_refuses_an_impossible_code(latent_dim):
     with pytest.raises(ValueError, match=f"latent_dim must be a positive integer, got {latent_dim!r}"):
         vae.conv_vae(latent_dim)
+
+
+@pytest.fixture
+def conditional() -> vae.CVAE:
+    torch.manual_seed(0)
+    return vae.mlp_cvae(3, (8,), (1, 4, 4), classes=4, conditioner=(5,), learned_prior=True)
+
+
+LABELS = torch.tensor([0, 3, 1, 1, 2])
+SMALL = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(3))
+
+
+def test_a_conditional_model_given_its_condition_is_a_model(conditional):
+    model = conditional.given(LABELS)
+    assert (model.encode(SMALL).batch_shape, model.encode(SMALL).event_shape) == ((5,), (3,))
+    assert (model.prior.batch_shape, model.prior.event_shape) == ((5,), (3,))
+    p_x = model.decode(model.prior.sample((2,)))
+    assert (p_x.batch_shape, p_x.event_shape) == ((2, 5), (1, 4, 4))
+    assert elbo(model, SMALL).shape == (5,)
+    assert log_weights(model, SMALL, 7).shape == (7, 5)
+    assert model.generate(6).shape == (6, 5, 1, 4, 4)
+    assert model.reconstruct(SMALL).shape == SMALL.shape
+
+
+@pytest.mark.parametrize("part", ["encode", "decode", "prior"])
+def test_each_part_of_a_conditional_model_depends_on_the_condition(conditional, part):
+    def parameters(labels):
+        model = conditional.given(labels)
+        return {
+            "encode": lambda: model.encode(SMALL).mu,
+            "decode": lambda: model.decode(torch.ones(5, 3)).logits,
+            "prior": lambda: model.prior.mu,
+        }[part]()
+
+    changed = LABELS.clone()
+    changed[2] = 3
+    same = (parameters(LABELS) == parameters(changed)).flatten(1).all(1)
+    assert same.tolist() == [True, True, False, True, True]
+
+
+def test_without_a_learned_prior_every_condition_has_the_standard_normal():
+    prior = vae.mlp_cvae(3, (8,), (1, 4, 4)).given(LABELS).prior
+    assert torch.equal(prior.mu, torch.zeros(5, 3))
+    assert torch.equal(prior.variance, torch.ones(5, 3))
+
+
+def test_an_encoder_without_the_condition_is_given_the_image_alone():
+    torch.manual_seed(0)
+    model = vae.mlp_cvae(3, (8,), (1, 4, 4), encoder_conditioned=False)
+    assert torch.equal(model.given(LABELS).encode(SMALL).mu, model.given(LABELS + 1).encode(SMALL).mu)
+    assert not torch.equal(model.given(LABELS).reconstruct(SMALL), model.given(LABELS + 1).reconstruct(SMALL))
+
+
+def test_one_code_is_decoded_under_every_condition(conditional):
+    model, z = conditional.given(torch.arange(4)), torch.randn(6, 1, 3)
+    images = model.decode(z).mean
+    assert images.shape == (6, 4, 1, 4, 4)
+    torch.testing.assert_close(images[2, 3], conditional.given(LABELS[1:2]).decode(z[2]).mean[0])
+
+
+def test_the_conditional_default_is_the_network_of_the_source_but_for_its_encoder():
+    def shapes(network):
+        return [tuple(p.shape) for p in network.parameters() if p.dim() == 2]
+
+    model = vae.mlp_cvae()
+    assert shapes(model.conditioner) == [(16, 10), (32, 16), (64, 32)]
+    assert shapes(model.decoder) == [(128, 164), (256, 128), (512, 256), (784, 512)]
+    assert shapes(model.encoder) == [(512, 848), (256, 512), (128, 256), (200, 128)]
+    assert shapes(vae.mlp_cvae(encoder_conditioned=False).encoder)[0] == (512, 784)
+    slopes = {module.negative_slope for module in model.modules() if isinstance(module, nn.LeakyReLU)}
+    assert slopes == {0.1}
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([0, 4, 1, 1, 2]), "labels must be from 0 to 3, got 0 to 4"),
+        (torch.tensor([-1, 0, 1, 1, 2]), "labels must be from 0 to 3, got -1 to 2"),
+        (torch.zeros(5), r"labels must be integers \(torch.int64\), got torch.float32"),
+        (torch.tensor([0, 1, 2]), r"each input needs its condition: got \(5,\) inputs and \(3,\) conditions"),
+    ],
+)
+def test_wrong_labels_are_refused(conditional, labels, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        elbo(conditional.given(labels), SMALL)
+
+
+@pytest.fixture
+def completing() -> vae.CVAE:
+    torch.manual_seed(0)
+    encoder, decoder = (
+        Concatenated(network, event_dim)
+        for network, event_dim in ((mlp(16 + 32, 6), 3), (mlp_decoder(3 + 32, (8,), (1, 4, 4)), 1))
+    )
+    return vae.CVAE(encoder, decoder, 3, conditioner=nn.Flatten(), prior_network=nn.Linear(32, 6))
+
+
+HOLE = torch.zeros(4, 4, dtype=torch.bool)
+HOLE[:2, :3] = True
+
+
+def test_observed_shows_the_known_pixels_and_where_they_are():
+    x = SMALL.clone()
+    x[:, :, :2, :3] = math.nan
+    seen = vae.observed(x, HOLE)
+    assert seen.shape == (5, 2, 4, 4)
+    assert torch.equal(seen[:, 0], SMALL[:, 0].where(~HOLE, 0))
+    assert torch.equal(seen[:, 1], (~HOLE).float().expand(5, 4, 4))
+
+
+def test_the_model_of_missing_pixels_counts_only_them(completing):
+    model, z = completing.completing(SMALL, HOLE), torch.randn(5, 3)
+    every_pixel = torch.distributions.Bernoulli(logits=model.decode(z).logits, validate_args=False)
+    expected = every_pixel.log_prob(SMALL)[:, 0, :2, :3].sum((-2, -1))
+    torch.testing.assert_close(model.decode(z).log_prob(SMALL), expected)
+
+
+def test_what_is_known_stays_and_what_is_missing_is_not_looked_at(completing):
+    hidden = SMALL.where(~HOLE, math.nan)
+    guesses = completing.complete(hidden, HOLE, 3, generator=torch.Generator().manual_seed(1))
+    assert guesses.shape == (3, 5, 1, 4, 4)
+    assert torch.equal(guesses[..., ~HOLE], SMALL[..., ~HOLE].expand(3, 5, 1, 10))
+    assert guesses.isfinite().all()
+    assert guesses[..., HOLE].std(0).min() > 0
+
+
+def test_where_everything_is_missing_all_images_are_the_same_condition(completing):
+    prior = completing.completing(SMALL, torch.ones(4, 4, dtype=torch.bool)).prior
+    torch.testing.assert_close(prior.mu, prior.mu[:1].expand(5, 3))
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (HOLE.float(), "the mask of missing pixels must be boolean, got torch.float32"),
+        (HOLE[:3], r"the mask of missing pixels, \(3, 4\), does not fit images \(5, 1, 4, 4\)"),
+        (~HOLE & HOLE, "no pixel is missing"),
+    ],
+)
+def test_wrong_masks_are_refused(completing, mask, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        completing.complete(SMALL, mask)
+
+
+def test_a_known_pixel_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="a pixel that is not missing is not a finite number"):
+        vae.observed(SMALL.where(HOLE, math.nan), HOLE)
+
+
+def test_normal_likelihood_reads_means_and_log_variances():
+    p_x = vae.NormalLikelihood((-1.0, 1.0))(torch.tensor([[0.5, 2.0, -3.0, 0.25]]))
+    assert p_x.event_shape == (2,)
+    assert p_x.mu.tolist() == [[0.5, 2.0]]
+    assert p_x.logvar.tolist() == [[-1.0, 0.25]]

@@ -5,7 +5,9 @@ Shapes follow ``torch.distributions``: a draw has shape ``(sample, batch, *event
 :math:`= \log\sigma^2` only.
 """
 
+import copy
 import math
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -48,12 +50,35 @@ class _Drawn(Distribution):
         split = len(parameter_shape) - event_dim
         super().__init__(parameter_shape[:split], parameter_shape[split:], validate_args=False)
 
+
+class _Independent(_Drawn):
+    """A distribution with independent coordinates: what it says of an event is a sum over them."""
+
+    _counted: Tensor | None = None
+
+    def marginal(self, counted: Tensor) -> Self:
+        """The distribution of some of the coordinates: only these count in densities and divergences.
+
+        Draws and means still have the shape of the whole event.
+
+        Args:
+            counted: boolean, any shape that broadcasts with ``(batch, *event)``; True for the
+                coordinates that remain.
+        """
+        if counted.dtype != torch.bool:
+            raise TypeError(f"the coordinates that count must be boolean, got {counted.dtype}")
+        marginal = copy.copy(self)
+        marginal._counted = counted
+        return marginal
+
     def _event_sum(self, per_coordinate: Tensor) -> Tensor:
         """Sum over the event: ``(sample, batch, *event) -> (sample, batch)``."""
+        if self._counted is not None:
+            per_coordinate = per_coordinate.where(self._counted, 0)
         return per_coordinate.flatten(per_coordinate.dim() - len(self.event_shape)).sum(-1)
 
 
-class DiagonalNormal(_Drawn):
+class DiagonalNormal(_Independent):
     r"""Normal distribution with independent coordinates, :math:`\mathcal N(\mu, \mathrm{diag}(\sigma^2))`.
 
     Args:
@@ -165,7 +190,7 @@ class FullNormal(_Drawn):
         return 0.5 * self.mu.shape[-1] * (1 + LOG_TWO_PI) + _half_log_det(self.scale_tril)
 
 
-class Bernoulli(_Drawn):
+class Bernoulli(_Independent):
     """Independent binary coordinates, given by their logits.
 
     ``log_prob`` also accepts grey values between 0 and 1. It is then the negative cross-entropy

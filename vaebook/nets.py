@@ -6,18 +6,19 @@ as a batch does.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
-def mlp(*widths: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+def mlp(*widths: int, activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
     """Fully connected network, with ``activation`` between its linear layers only.
 
     Args:
         widths: sizes from the input to the output, at least two, such as ``mlp(784, 400, 40)``.
-        activation: module type put between the layers.
+        activation: makes the module put between the layers, such as a module type.
     """
     if len(widths) < 2 or any(width < 1 for width in widths):
         raise ValueError(f"mlp needs two or more positive widths, from input to output; got {widths}")
@@ -39,6 +40,57 @@ def mlp_decoder(
     """An :func:`mlp` from codes ``(..., latent_dim)`` to images ``(..., channel, height, width)``."""
     unflatten = nn.Unflatten(-1, tuple(image_shape))
     return nn.Sequential(mlp(latent_dim, *hidden, math.prod(image_shape), **options), unflatten)
+
+
+class OneHot(nn.Module):
+    """Labels as vectors: one for the label's own place, zero elsewhere.
+
+    Args:
+        classes: how many labels there are, at least 2; they are 0 to ``classes - 1``.
+    """
+
+    def __init__(self, classes: int):
+        super().__init__()
+        if not isinstance(classes, int) or classes < 2:
+            raise ValueError(f"classes must be an integer of 2 or more, got {classes!r}")
+        self.classes = classes
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """Integers ``(...)`` to vectors ``(..., classes)``."""
+        if labels.dtype != torch.int64:
+            raise TypeError(f"labels must be integers (torch.int64), got {labels.dtype}")
+        if labels.numel() and not 0 <= labels.min() <= labels.max() < self.classes:
+            raise ValueError(
+                f"labels must be from 0 to {self.classes - 1}, got {labels.min()} to {labels.max()}"
+            )
+        return functional.one_hot(labels, self.classes).float()
+
+
+class Concatenated(nn.Module):
+    """A network on an input and a condition, put end to end as one vector.
+
+    Args:
+        network: from vectors of both sizes together, ``(..., inputs + features)``.
+        event_dim: how many of the last dimensions of the input are one vector: 1 for a code, 3 for
+            ``(channel, height, width)``.
+    """
+
+    def __init__(self, network: nn.Module, event_dim: int = 1):
+        super().__init__()
+        self.network = network
+        self.event_dim = event_dim
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Inputs ``(..., *event)`` and conditions ``(..., features)`` to outputs; the two broadcast."""
+        vectors = x.flatten(-self.event_dim)
+        try:
+            shape = torch.broadcast_shapes(vectors.shape[:-1], condition.shape[:-1])
+        except RuntimeError as error:
+            raise ValueError(
+                f"each input needs its condition: got {tuple(vectors.shape[:-1])} inputs and "
+                f"{tuple(condition.shape[:-1])} conditions"
+            ) from error
+        return self.network(torch.cat([vectors.expand(*shape, -1), condition.expand(*shape, -1)], dim=-1))
 
 
 class ConvEncoder(nn.Module):
