@@ -183,7 +183,7 @@ def sweep(
         typer.echo(sweep.estimate(plan, folder, book, workers=workers, scheduler=scheduler))
         return
     try:
-        rows = sweep.sweep(plan, folder, workers=workers, scheduler=scheduler)
+        rows = sweep.sweep(plan, folder, workers=workers, scheduler=scheduler, progress=True)
     except KeyboardInterrupt:
         typer.echo(f"vaebook: interrupted; the same command goes on from what is in {folder}", err=True)
         raise typer.Exit(130) from None

@@ -147,7 +147,14 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def sweep(plan: Plan, folder: Path, *, workers: int | None = None, scheduler: str | None = None) -> list[Row]:
+def sweep(
+    plan: Plan,
+    folder: Path,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: bool | None = None,
+) -> list[Row]:
     """Run what is missing of a sweep, and write its table and its page.
 
     Args:
@@ -155,6 +162,7 @@ def sweep(plan: Plan, folder: Path, *, workers: int | None = None, scheduler: st
         folder: where everything goes; made if it is not there.
         workers: runs at a time on this machine, which share its cores; one a core if not given.
         scheduler: the address of a Dask scheduler, whose workers take the runs instead.
+        progress: whether to show a bar; ``None`` shows it on a terminal only.
 
     Returns:
         The rows of all runs, in the order of the plan.
@@ -168,7 +176,7 @@ def sweep(plan: Plan, folder: Path, *, workers: int | None = None, scheduler: st
         try:
             if waiting := results.waiting():
                 with _engine(len(waiting), workers, scheduler) as (client, threads):
-                    _run(plan, waiting, results, client, threads)
+                    _run(plan, waiting, results, client, threads, progress)
         except (CancelledError, CommClosedError) as error:
             raise SweepError(f"the Dask scheduler is gone; the same command goes on: {error}") from error
         finally:
@@ -221,14 +229,22 @@ def _engine(runs: int, workers: int | None, scheduler: str | None) -> Iterator[t
         yield client, max(1, CPU_COUNT // workers)
 
 
-def _run(plan: Plan, runs: Sequence[Run], results: Results, client: Client, threads: int | None) -> None:
+def _run(
+    plan: Plan,
+    runs: Sequence[Run],
+    results: Results,
+    client: Client,
+    threads: int | None,
+    progress: bool | None,
+) -> None:
     """Make the runs, show how far they are, and keep each as soon as it has ended."""
     futures = {}
     for run in runs:
         job = Job(plan.chapter, plan.text, run.values, plan.package, threads)
         futures[client.submit(execute, job, key=f"{plan.chapter}-{run.name}")] = run
     failed, total = 0, len(plan.runs)
-    with tqdm(total=total, initial=total - len(runs), desc=plan.chapter, unit="run", smoothing=0) as bar:
+    counts = {"total": total, "initial": total - len(runs), "unit": "run", "smoothing": 0}
+    with tqdm(desc=plan.chapter, **counts, disable=None if progress is None else not progress) as bar:
         while futures:
             running = min(len(futures), sum(client.nthreads().values()))
             bar.set_postfix_str(f"{running} running, {failed} failed")
