@@ -336,3 +336,32 @@ def test_normal_likelihood_reads_means_and_log_variances():
     assert p_x.event_shape == (2,)
     assert p_x.mu.tolist() == [[0.5, 2.0]]
     assert p_x.logvar.tolist() == [[-1.0, 0.25]]
+
+
+def test_completion_keeps_what_is_known_and_fills_in_the_rest():
+    torch.manual_seed(0)
+    x = torch.rand(3, 1, 4, 6)
+    missing = torch.zeros(1, 4, 6, dtype=torch.bool)
+    missing[:, 2:] = True
+    cvae = vae.completion_cvae(latent_dim=2, hidden=16, image_shape=(1, 4, 6))
+    guesses = cvae.complete(x, missing, 7, generator=torch.Generator().manual_seed(0))
+    assert guesses.shape == (7, 3, 1, 4, 6)
+    assert torch.equal(guesses[..., :2, :], x[..., :2, :].expand(7, -1, -1, -1, -1))
+    assert not torch.equal(guesses[0], guesses[1])
+
+
+def test_completion_has_a_prior_of_its_own_for_each_known_part():
+    torch.manual_seed(0)
+    cvae = vae.completion_cvae(latent_dim=2, hidden=16, image_shape=(1, 4, 6))
+    missing = torch.zeros(1, 4, 6, dtype=torch.bool)
+    missing[:, 2:] = True
+    x = torch.rand(2, 1, 4, 6)
+    prior = cvae.completing(x, missing).prior
+    assert not torch.allclose(prior.mean[0], prior.mean[1])
+    unseen = cvae.completing(x.where(~missing, torch.nan), missing).prior
+    assert torch.equal(unseen.mean, prior.mean)
+
+
+def test_completion_refuses_a_code_without_dimensions():
+    with pytest.raises(ValueError, match="latent_dim must be a positive integer, got 0"):
+        vae.completion_cvae(latent_dim=0)

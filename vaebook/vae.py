@@ -338,6 +338,41 @@ def mlp_cvae(
     )
 
 
+def completion_cvae(
+    latent_dim: int = 50,
+    hidden: int = 500,
+    image_shape: Sequence[int] = (1, 28, 28),
+    conditioner: nn.Module | None = None,
+    likelihood: nn.Module | None = None,
+) -> CVAE:
+    """The CVAE of images given what is known of them, with a learned p(z|y); for :meth:`CVAE.complete`.
+
+    Args:
+        latent_dim: dimensions of the code, at least 1.
+        hidden: units of every hidden layer.
+        image_shape: ``(channel, height, width)``.
+        conditioner: network from :func:`observed`, ``(batch, 2 * channel, height, width)``, to features
+            ``(batch, hidden)``, such as the hidden layers of a trained regression network; two new layers
+            where not given.
+        likelihood: as in :class:`VAE`.
+
+    Sohn et al. (2015); chapter *Filling in what is missing*, eq. (completion-model).
+    """
+    _positive("latent_dim", latent_dim)
+    channels, *sides = image_shape
+    if conditioner is None:
+        conditioner = nn.Sequential(mlp_encoder((2 * channels, *sides), (hidden,), hidden), nn.ReLU())
+    encoder = mlp(math.prod(image_shape) + hidden, hidden, 2 * latent_dim)
+    return CVAE(
+        Concatenated(encoder, event_dim=3),
+        Concatenated(mlp_decoder(latent_dim + hidden, (hidden,), image_shape)),
+        latent_dim,
+        conditioner=conditioner,
+        prior_network=nn.Linear(hidden, 2 * latent_dim),
+        likelihood=likelihood,
+    )
+
+
 def conv_vae(
     latent_dim: int = 2,
     image_shape: Sequence[int] = (1, 28, 28),
