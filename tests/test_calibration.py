@@ -53,8 +53,11 @@ def test_an_honest_run_on_another_processor_passes(row):
     assert float(row["needed"] or 0) <= float(row["rms"])
 
 
-# On another processor the adversary ends elsewhere, and the samples are others, as with another seed.
-ELSEWHERE = {"fig-variants-samples"}
+# Images that are as far from the record on another processor as with another seed, so that no tolerance could
+# stand between: what a code far from all others decodes to, which of several images of nearly the same cost is
+# the dearest, samples of an adversary that ends elsewhere; and reconstructions of given images, which any seed learns.
+ELSEWHERE = {"fig-autoencoders-made-up", "fig-interpretation-cheapest", "fig-variants-samples"}
+RECONSTRUCTIONS = {"fig-autoencoders-clothes", "fig-balance-reconstructions"}
 
 
 def test_images_that_a_model_made_with_another_seed_fail():
@@ -70,7 +73,7 @@ def test_images_that_a_model_made_with_another_seed_fail():
     ]
     assert len(judged) > 3
     passing = {row["figure"] for row in judged if float(row["other_seed"]) <= float(row["rms"])}
-    assert passing == ELSEWHERE
+    assert passing == ELSEWHERE | RECONSTRUCTIONS
 
 
 def altered(encoded: str, change) -> str:
