@@ -303,7 +303,7 @@ def test_a_scheduler_that_does_not_answer_is_one_message(place, monkeypatch):
 def test_the_engine_listens_on_the_loopback_address_only(monkeypatch, place):
     addresses = []
 
-    def look(plan, runs, results, client, threads):
+    def look(*_):
         family = [psutil.Process(), *psutil.Process().children(recursive=True)]
         addresses.extend(c.laddr.ip for p in family for c in p.net_connections() if c.status == "LISTEN")
 
