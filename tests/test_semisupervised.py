@@ -74,7 +74,7 @@ def test_labels_are_balanced_and_named_by_their_seed():
         (torch.arange(200) % 10, 0, "got 0"),
         (torch.arange(200) % 10, 210, "at most the number of images, 200; got 210"),
         (torch.arange(200) % 9, 20, "2 images of each class; class 9 has 0"),
-        (torch.arange(200) % 11, 20, "from 0 to 9 for 10 classes, got 0 to 10"),
+        (torch.arange(200) % 11, 20, "from 0 to 9, got 0 to 10"),
         (torch.arange(200) % 10 - 1, 20, "got -1 to 8"),
     ],
 )
@@ -323,7 +323,7 @@ def test_the_loss_is_its_weighted_terms_and_the_classifier_is_averaged(blobs):
     [
         (torch.tensor([0, 2]), torch.arange(400) % 2, "none is of class 1; see balanced_labels"),
         (torch.arange(400), torch.arange(400) % 2, "fewer labels than images, got 400 for 400 images"),
-        (torch.tensor([0, 1, 2]), torch.arange(400) % 3, "from 0 to 1 for 2 classes, got 0 to 2"),
+        (torch.tensor([0, 1, 2]), torch.arange(400) % 3, "from 0 to 1, got 0 to 2"),
     ],
 )
 def test_labels_that_cannot_be_learned_from_are_refused(blobs, labelled, y, message):

@@ -1,10 +1,10 @@
 r"""The linear-Gaussian model, where every integral of the theory has an exact answer.
 
-.. math:: z \sim \mathcal N(0, I_k), \qquad x \,|\, z \sim \mathcal N(W z + b, \sigma^2 I_d)
+.. math:: z \sim \mathcal N(m, I_k), \qquad x \,|\, z \sim \mathcal N(W z + b, \sigma^2 I_d)
 
-It has the interface of a VAE (``encode``, ``decode``, ``prior``), so that every bound and estimator
-of the library can be held against the truth. With a maximum-likelihood W it is probabilistic PCA
-(Tipping & Bishop 1999).
+The mean m of the prior is zero unless it is given. The model has the interface of a VAE (``encode``,
+``decode``, ``prior``), so that every bound and estimator of the library can be held against the truth. With
+a maximum-likelihood W it is probabilistic PCA (Tipping & Bishop 1999).
 """
 
 from collections.abc import Callable
@@ -57,9 +57,9 @@ class LinearGaussian:
         return DiagonalNormal(z @ self.weight.mT + self.bias, self.logvar)
 
     def posterior(self, x: Tensor) -> FullNormal:
-        r"""The exact p(z|x) for ``x`` of shape ``(batch, d)``; events ``(k,)``.
+        r"""The exact p(z|x) for ``x`` of shape ``(batch, d)``; events ``(k,)``. The prior has the mean m.
 
-        .. math:: p(z|x) = \mathcal N\!\left(\sigma^{-2} S W^\top (x - b),\; S\right),
+        .. math:: p(z|x) = \mathcal N\!\left(\sigma^{-2} S W^\top (x - b) + S m,\; S\right),
             \qquad S = \left(I + \sigma^{-2} W^\top W\right)^{-1}
 
         Bishop (2006), eq. 2.116; chapter *The evidence lower bound*, eq. (elbo-exact-posterior).
@@ -70,9 +70,9 @@ class LinearGaussian:
         return FullNormal(mu, torch.linalg.cholesky(covariance))
 
     def log_evidence(self, x: Tensor) -> Tensor:
-        r"""The exact log p(x) in nats, shape ``(batch,)``.
+        r"""The exact log p(x) in nats, shape ``(batch,)``. The prior has the mean m.
 
-        .. math:: \log p(x) = \log \mathcal N(x;\, b,\, W W^\top + \sigma^2 I)
+        .. math:: \log p(x) = \log \mathcal N(x;\, W m + b,\, W W^\top + \sigma^2 I)
 
         Bishop (2006), eq. 2.115; chapter *The evidence lower bound*, eq. (elbo-exact-evidence).
         """

@@ -57,13 +57,16 @@ class OneHot(nn.Module):
 
     def forward(self, labels: Tensor) -> Tensor:
         """Integers ``(...)`` to vectors ``(..., classes)``."""
-        if labels.dtype != torch.int64:
-            raise TypeError(f"labels must be integers (torch.int64), got {labels.dtype}")
-        if labels.numel() and not 0 <= labels.min() <= labels.max() < self.classes:
-            raise ValueError(
-                f"labels must be from 0 to {self.classes - 1}, got {labels.min()} to {labels.max()}"
-            )
+        require_labels(labels, self.classes)
         return functional.one_hot(labels, self.classes).float()
+
+
+def require_labels(labels: Tensor, classes: int) -> None:
+    """Refuse what are no labels: anything but integers from 0 to ``classes - 1``."""
+    if labels.dtype != torch.int64:
+        raise TypeError(f"labels must be integers (torch.int64), got {labels.dtype}")
+    if labels.numel() and not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(f"labels must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
 
 
 class Concatenated(nn.Module):

@@ -26,7 +26,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from vaebook import train
 from vaebook.data import Batches, Split, binarise
 from vaebook.distributions import Bernoulli, DiagonalNormal, kl_discrete
-from vaebook.nets import Concatenated, OneHot, mlp, mlp_decoder, mlp_encoder
+from vaebook.nets import Concatenated, OneHot, mlp, mlp_decoder, mlp_encoder, require_labels
 from vaebook.objectives import elbo, log_mean_exp, log_weights
 from vaebook.vae import CVAE, VAE, Given, NormalLikelihood
 
@@ -51,7 +51,7 @@ def balanced_labels(
     Raises:
         ValueError: labels out of range, ``count`` no multiple of ``classes``, or too few images.
     """
-    _require_labels(y, classes)
+    require_labels(y, classes)
     if not isinstance(count, int) or count < classes or count % classes:
         raise ValueError(
             f"count must be a positive multiple of the {classes} classes, so that each has as many labels; "
@@ -463,19 +463,10 @@ def _every_label(model: M2, x: Tensor) -> Tensor:
     return torch.arange(model.classes).unsqueeze(1).expand(-1, len(x))
 
 
-def _require_labels(y: Tensor, classes: int) -> None:
-    if y.dtype != torch.int64:
-        raise TypeError(f"labels must be integers (torch.int64), got {y.dtype}")
-    if len(y) and not 0 <= y.min() <= y.max() < classes:
-        raise ValueError(
-            f"labels must be from 0 to {classes - 1} for {classes} classes, got {y.min()} to {y.max()}"
-        )
-
-
 def _require_labelled(y: Tensor, labelled: Tensor, classes: int) -> None:
     if len(labelled) >= len(y):
         raise ValueError(f"there must be fewer labels than images, got {len(labelled)} for {len(y)} images")
-    _require_labels(y[labelled], classes)
+    require_labels(y[labelled], classes)
     counts = torch.bincount(y[labelled], minlength=classes)
     if not counts.all():
         missing = ", ".join(str(k) for k in (counts == 0).nonzero().squeeze(-1).tolist())
