@@ -5,12 +5,13 @@ the comparison of its outputs (``vaebook.compare``), and that no cell passes whi
 """
 
 from collections import Counter
+from functools import cached_property
 
 import pytest
 from nbval.kernel import CURRENT_ENV_KERNEL_NAME, RunningKernel
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from vaebook import chapters, compare, gates, notebooks
+from vaebook import chapters, compare, gates, needs, notebooks
 
 
 def pytest_configure(config):
@@ -42,6 +43,11 @@ class Chapter(IPyNbFile):
     """A record: the gate, then the code cells in one kernel of the environment that pytest runs in."""
 
     unfinished = None  # the cell whose end was not seen: what comes after it cannot be trusted
+
+    @cached_property
+    def unavailable(self):
+        """Why the chapter cannot be run here, for want of data; empty where it can."""
+        return needs.unavailable(chapters.read_record(self.path))
 
     def setup(self):
         with notebooks.kernel_environment():
@@ -97,6 +103,9 @@ class Cell(IPyNbCell):
     def runtest(self):
         if self.parent.unfinished:
             pytest.fail(f"not run, because {self.parent.unfinished} did not finish", pytrace=False)
+        if self.parent.unavailable:
+            self.user_properties.append(("unavailable", self.parent.unavailable))
+            pytest.skip(self.parent.unavailable)
         if "nbval-skip" in self.cell.metadata.get("tags", []):
             pytest.skip(self.cell.metadata.get("reason", "no reason given"))
         self.parent.unfinished = self.name
@@ -122,10 +131,20 @@ class Cell(IPyNbCell):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say how much was verified, in chapters in which nothing failed."""
+    """Say how much was verified, in chapters in which nothing failed, and which lacked their data."""
     stats = terminalreporter.stats
+    unavailable = {
+        report.nodeid.split("::")[0]: reason
+        for report in stats.get("skipped", [])
+        for kind, reason in report.user_properties
+        if kind == "unavailable"
+    }
+    for chapter, reason in unavailable.items():
+        lines = [line.strip() for line in reason.splitlines()]
+        terminalreporter.write_line(f"skipped {chapter}: {'; '.join(lines)}")
     failed = {report.nodeid.split("::")[0] for key in ("failed", "error") for report in stats.get(key, [])}
-    passed = [report for report in stats.get("passed", []) if report.nodeid.split("::")[0] not in failed]
+    left_out = failed | set(unavailable)
+    passed = [report for report in stats.get("passed", []) if report.nodeid.split("::")[0] not in left_out]
     chapters = {report.nodeid.split("::")[0] for report in passed if report.nodeid.endswith("::Record")}
     total = Counter()
     for report in passed:

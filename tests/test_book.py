@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from vaebook import chapters, equations, gates, notebooks, prose, provenance
+from vaebook import chapters, equations, gates, needs, notebooks, prose, provenance
 from vaebook.parameters import ParameterError, check_values
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +58,8 @@ def test_a_page_without_a_record_has_no_number_that_looks_computed(page):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_chapter_runs_with_other_parameters(name, tmp_path):
     text = text_of(name)
+    if reason := needs.unavailable(text):
+        pytest.skip(reason)
     quick = check_values(chapters.schema(text), text.metadata.get("quick", {}))
     result = chapters.read_record(notebooks.run(BOOK, name, quick, tmp_path / "result.ipynb"))
     assert provenance.stored(result)["parameters"].items() >= quick.items()

@@ -277,7 +277,7 @@ def test_data_that_cannot_be_had_end_with_one_message(call, adding, monkeypatch)
         raise data.DataUnavailable("tried everything")
 
     monkeypatch.setattr(data, "fetch", fail)
-    assert call(adding, "data", "mnist") == (1, "", "vaebook: tried everything\n")
+    assert call(adding, "data", "mnist") == (3, "", "vaebook: tried everything\n")
 
 
 def test_verify_runs_what_changed_and_says_what_did_not(call, book, monkeypatch):

@@ -78,11 +78,15 @@ def prose(old, new):
     return mutate
 
 
-def quick(value):
+def header(**entry):
     def mutate(record):
-        record.metadata.quick = value
+        record.metadata.update(entry)
 
     return mutate
+
+
+def quick(value):
+    return header(quick=value)
 
 
 NEST = "\n\n````{solution} ex\n```{code-cell} python\n1\n```\n````"
@@ -137,6 +141,10 @@ NEST = "\n\n````{solution} ex\n```{code-cell} python\n1\n```\n````"
         (
             source(2, "import io"),
             "code cell 2 must call validate(In, globals()), which checks the parameters",
+        ),
+        (
+            header(needs=["mnist"]),
+            "the header needs mnist, without which no chapter may be skipped: leave it out",
         ),
         (quick({}), "the header needs values for a quick run in the tests, for example quick: {draws: 2000}"),
         (quick("size: 16"), "the header needs values for a quick run"),

@@ -246,15 +246,19 @@ def chapters() -> None:
 
 @app.command()
 def data(names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...")] = None) -> None:
-    """Fetch data sets by name; without a name, list them and where they lie."""
+    """Fetch data sets by name; without a name, list them and where they lie.
+
+    The exit code is 3 where no way to a data set is left.
+    """
     from vaebook import data as sets
+    from vaebook.needs import OUT_OF_REACH
 
     for name in names or []:
         try:
             typer.echo(sets.fetch(name))
-        except ValueError as error:
+        except (ValueError, sets.DataUnavailable) as error:
             typer.echo(f"vaebook: {error}", err=True)
-            raise typer.Exit(2) from error
+            raise typer.Exit(2 if isinstance(error, ValueError) else OUT_OF_REACH) from error
     if not names:
         for row in sets.status():
             size = f"{row.bytes / 1e6:.1f} MB" if row.bytes else ""

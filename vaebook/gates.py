@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from vaebook import chapters, compare, equations, prose, summary
+from vaebook import chapters, compare, equations, needs, prose, summary
 from vaebook.chapters import NotebookError, labelled_cells, remedy
 from vaebook.parameters import ParameterError, check_values, suggestion
 
@@ -159,6 +159,8 @@ def _rules(notebook: NotebookNode) -> list[str]:
         if len(code) == 1 or "validate(In, globals())" not in code[1].source:
             found.append("code cell 2 must call validate(In, globals()), which checks the parameters")
         found += _parameter_problems(notebook)
+    if problem := needs.problem(notebook):
+        found.append(problem)
     return found
 
 

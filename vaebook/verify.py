@@ -29,7 +29,8 @@ MINUTES = "%Y-%m-%d %H:%M"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What :func:`verify` says of a chapter: it is ``unchanged``, ``running``, ``verified`` or ``failed``."""
+    """What :func:`verify` says of a chapter: it is ``unchanged``, ``running``, ``verified``,
+    ``skipped`` for want of data, or ``failed``."""
 
     name: str
     state: str
@@ -163,6 +164,9 @@ def _run_pytest(book: Path, name: str, *, one_thread: bool) -> Verdict:
         command, cwd=book.parent, env=environment, text=True, capture_output=True, check=False
     )
     summary = re.search(r"^verified .*$", done.stdout, re.MULTILINE)
+    skipped = re.search(r"^skipped \S+: (.*)$", done.stdout, re.MULTILINE)
+    if done.returncode == 0 and skipped:
+        return Verdict(name, "skipped", f"SKIPPED, {skipped[1]}")
     if done.returncode == 0 and summary:
         return Verdict(name, "verified", summary[0])
     return Verdict(name, "failed", (done.stdout + done.stderr).strip())
