@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
-from scipy.stats import norm
+from scipy.stats import logistic, norm
 from torch.distributions import MultivariateNormal, Normal
 
 from vaebook import distributions as d
@@ -208,11 +209,101 @@ class TestBernoulli:
         assert torch.equal(first, again)
 
 
-@pytest.mark.parametrize("family", ["normal", "bernoulli"])
+def every_level(mu, log_scale, levels=256):
+    """The distribution of one pixel, and all its levels as a batch of them: ``(levels, 1)``."""
+    pixel = d.DiscretisedLogistic(*doubles([mu], log_scale), levels, event_dim=1)
+    return pixel, (torch.arange(levels, dtype=torch.float64) / (levels - 1)).unsqueeze(1)
+
+
+LOGISTICS = [
+    (mu, log_scale, levels)
+    for mu in (-3.0, 0.0, 0.3, 0.5, 1.2)
+    for log_scale in (-8.0, -4.0, -1.0, 3.0)
+    for levels in (2, 7, 256)
+]
+
+
+class TestDiscretisedLogistic:
+    @pytest.mark.parametrize(("mu", "log_scale", "levels"), LOGISTICS)
+    def test_probabilities_of_all_levels_add_up_to_one_with_the_mean(self, mu, log_scale, levels):
+        pixel, x = every_level(mu, log_scale, levels)
+        p = pixel.log_prob(x).exp()
+        assert p.sum().item() == pytest.approx(1, abs=1e-12)
+        assert pixel.mean.item() == pytest.approx((p * x.squeeze()).sum().item(), abs=1e-12)
+
+    def test_the_probability_of_a_level_is_what_the_logistic_has_in_its_interval(self):
+        mu, log_scale = 0.4, -3.0
+        pixel, x = every_level(mu, log_scale)
+        ends = (np.arange(255) + 0.5) / 255
+        below = logistic.cdf(np.concatenate([[-np.inf], ends, [np.inf]]), loc=mu, scale=math.exp(log_scale))
+        np.testing.assert_allclose(pixel.log_prob(x).exp(), np.diff(below), rtol=1e-9)
+
+    def test_in_the_far_tail_it_is_the_probability_and_not_a_difference_of_ones(self):
+        pixel = d.DiscretisedLogistic(torch.tensor([0.1]), torch.tensor(-6.0), event_dim=1)
+        slope = math.exp(6)
+        x = torch.tensor([0.8])
+        level = round(0.8 * 255)
+        expected = -slope * ((level - 0.5) / 255 - 0.1) + math.log(-math.expm1(-slope / 255))
+        assert pixel.log_prob(x).item() == pytest.approx(expected, rel=1e-5)
+
+    @pytest.mark.parametrize("log_scale", [-14.0, -7.0, 0.0, 7.0])
+    @pytest.mark.parametrize("mu", [-100.0, 0.0, 0.5, 1.0, 100.0])
+    def test_log_probs_and_gradients_are_finite_in_single_precision(self, mu, log_scale):
+        parameters = torch.full((256, 1), mu, requires_grad=True), torch.tensor(log_scale, requires_grad=True)
+        log_prob = d.DiscretisedLogistic(*parameters, event_dim=1).log_prob(
+            torch.arange(256.0).unsqueeze(1) / 255
+        )
+        assert log_prob.isfinite().all()
+        assert (log_prob <= 0).all()
+        log_prob.sum().backward()
+        assert all(p.grad.isfinite().all() for p in parameters)
+
+    def test_gradients(self, generator):
+        x = torch.randint(256, (3, 2, 4, 4), generator=generator).double() / 255
+        mu = torch.rand(3, 2, 4, 4, generator=generator, dtype=torch.float64).requires_grad_()
+        log_scale = torch.tensor([-3.0, -1.0], dtype=torch.float64).view(2, 1, 1).requires_grad_()
+        assert torch.autograd.gradcheck(lambda m, s: d.DiscretisedLogistic(m, s).log_prob(x), (mu, log_scale))
+
+    def test_shapes_are_sample_batch_event(self):
+        images = d.DiscretisedLogistic(torch.rand(7, 3, 4, 4), torch.zeros(3, 1, 1))
+        assert (images.batch_shape, images.event_shape) == ((7,), (3, 4, 4))
+        draws = images.sample((5,))
+        assert draws.shape == (5, 7, 3, 4, 4)
+        assert images.log_prob(draws).shape == (5, 7)
+        assert images.mean.shape == (7, 3, 4, 4)
+
+    def test_draws_have_the_probabilities_of_their_levels(self, generator):
+        pixel, x = every_level(0.9, -1.5, levels=5)
+        draws = pixel.sample((50_000,), generator=generator)
+        assert torch.equal(draws.unique(), x.squeeze())
+        p = pixel.log_prob(x).exp()
+        shares = (draws == x.squeeze()).double().mean(0)
+        assert ((shares - p).abs() <= 5 * (p * (1 - p) / len(draws)).sqrt()).all()
+
+    def test_generator_makes_draws_repeatable(self):
+        p = d.DiscretisedLogistic(torch.rand(2, 3, 4, 4), torch.tensor(-2.0))
+        first, again = (p.sample((2,), generator=torch.Generator().manual_seed(1)) for _ in range(2))
+        assert torch.equal(first, again)
+
+    def test_levels_survive_rounding_and_outside_of_them_is_nothing(self):
+        pixel, x = every_level(0.5, -1.0)
+        near = (x.float() * (1 + 1e-6)).double()
+        torch.testing.assert_close(pixel.log_prob(near), pixel.log_prob(x))
+        assert pixel.log_prob(torch.tensor([[-0.1], [1.1], [255.0]])).eq(-math.inf).all()
+
+    @pytest.mark.parametrize("levels", [1, 0, 2.5, "256"])
+    def test_levels_must_be_two_or_more(self, levels):
+        with pytest.raises(ValueError, match=r"^levels must be an integer of 2 or more, got ") as caught:
+            d.DiscretisedLogistic(torch.zeros(3), torch.zeros(()), levels)
+        assert str(caught.value).endswith(repr(levels))
+
+
+@pytest.mark.parametrize("family", ["normal", "bernoulli", "discretised logistic"])
 def test_the_marginal_of_some_coordinates_is_the_distribution_of_these(family):
     make = {
         "normal": lambda p: d.DiagonalNormal(p, 0.3 * p),
         "bernoulli": lambda p: d.Bernoulli(p, event_dim=1),
+        "discretised logistic": lambda p: d.DiscretisedLogistic(p, torch.zeros(()), event_dim=1),
     }[family]
     parameters, value = torch.randn(3, 5), torch.bernoulli(torch.full((3, 5), 0.5))
     kept = torch.tensor([True, False, True, True, False])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vaebook import objectives, vae
-from vaebook.distributions import DiagonalNormal, kl_divergence
+from vaebook.distributions import Bernoulli, DiagonalNormal, kl_divergence
 from vaebook.linear_gaussian import LinearGaussian
 
 
@@ -111,3 +111,23 @@ def test_log_mean_exp_does_not_overflow():
 def test_samples_must_be_a_positive_integer(exact, samples):
     with pytest.raises(ValueError, match=f"samples must be a positive integer, got {samples}"):
         objectives.log_weights(exact, torch.zeros(1, 6, dtype=torch.float64), samples)
+
+
+def test_fair_coins_cost_one_bit_each():
+    pixels = Bernoulli(torch.zeros(4, 3, 5, 2))
+    bits = objectives.bits_per_dim(pixels.log_prob(torch.ones(4, 3, 5, 2)), (3, 5, 2))
+    torch.testing.assert_close(bits, torch.ones(4))
+
+
+def test_a_flat_density_over_256_levels_costs_eight_bits_in_any_unit():
+    for white in (1.0, 255.0):
+        log_density = torch.tensor(
+            -30 * math.log(white * 256 / 255)
+        )  # of 30 pixels from -0.5 to 255.5 levels
+        bits = objectives.bits_per_dim(log_density, (3, 5, 2), cell=white / 255)
+        assert bits.item() == pytest.approx(8)
+
+
+def test_a_cell_must_have_a_width():
+    with pytest.raises(ValueError, match="cell must be positive, got 0"):
+        objectives.bits_per_dim(torch.zeros(2), (1, 2, 2), cell=0)

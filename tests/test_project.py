@@ -25,9 +25,9 @@ MODULES = sorted(path.stem for path in (ROOT / "vaebook").glob("*.py") if path.s
 # A module imports from lower floors only. The door leads in from the command line and the chapters: its
 # modules may import any other, but loading them must not load PyTorch, which takes seconds.
 FLOORS = {
-    0: {"checks", "data", "distributions", "files", "nets", "numpy_vae", "plots", "train"},
-    1: {"autoencoders", "checkpoints", "linear_gaussian", "objectives", "quality", "vae"},
-    2: {"applications", "evidence", "semisupervised"},
+    0: {"checks", "clustering", "distributions", "files", "formats", "nets", "numpy_vae", "plots", "train"},
+    1: {"autoencoders", "checkpoints", "corruption", "data", "linear_gaussian", "objectives", "vae"},
+    2: {"applications", "evidence", "quality", "semisupervised"},
 }
 DOOR = {
     "__main__",
@@ -37,6 +37,7 @@ DOOR = {
     "gates",
     "ledger",
     "markdown",
+    "needs",
     "notebooks",
     "pages",
     "parameters",

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from vaebook import vae
-from vaebook.distributions import Bernoulli, DiagonalNormal
+from vaebook.distributions import Bernoulli, DiagonalNormal, DiscretisedLogistic
 from vaebook.nets import Concatenated, mlp, mlp_decoder
 from vaebook.objectives import elbo, log_weights
 from vaebook.train import gradient_step
@@ -90,6 +90,36 @@ def test_learned_sigma_finds_the_standard_deviation_of_the_residuals():
     assert torch.exp(0.5 * likelihood.logvar).item() == pytest.approx(
         x.square().mean().sqrt().item(), rel=1e-2
     )
+
+
+def test_the_scale_of_discretised_pixels_is_learned_for_each_channel():
+    likelihood = vae.DiscretisedLogisticLikelihood(channels=2, scale=0.1)
+    p_x = likelihood(torch.zeros(5, 2, 4, 4))
+    assert isinstance(p_x, DiscretisedLogistic)
+    torch.testing.assert_close(p_x.mean, torch.full((5, 2, 4, 4), 0.5))  # middle grey
+    scales = torch.tensor([0.02, 0.06]).view(2, 1, 1)
+    x = DiscretisedLogistic(torch.full((3000, 2, 4, 4), 0.5), scales.log()).sample(
+        generator=torch.Generator().manual_seed(0)
+    )
+    optimizer = torch.optim.Adam(likelihood.parameters(), lr=0.05)
+    for _ in range(200):
+        optimizer.zero_grad()
+        (-likelihood(torch.zeros_like(x)).log_prob(x).mean()).backward()
+        optimizer.step()
+    torch.testing.assert_close(likelihood.log_scale.exp(), scales, rtol=0.03, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"channels": 0}, "channels must be a positive integer, got 0"),
+        ({"scale": 0.0}, r"scale must be positive, got 0\.0"),
+        ({"levels": 1}, "levels must be an integer of 2 or more, got 1"),
+    ],
+)
+def test_impossible_discretised_pixels_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        vae.DiscretisedLogisticLikelihood(**arguments)(torch.zeros(1, 3, 2, 2))
 
 
 def test_reconstruct_and_generate_return_images(model):

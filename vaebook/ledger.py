@@ -15,6 +15,7 @@ VERDICTS = {
     "corrected": "wrong or imprecise there; what is right stands here",
     "contradicted": "measured otherwise",
     "illustration": "a drawing, with nothing to measure",
+    "out of reach": "needs data that cannot be had here; nothing was run",
     "later": "for a part of this book that is not written yet",
 }
 KINDS = ("equation", "figure", "table", "claim", "listing")
@@ -97,6 +98,6 @@ def _row(key: str, fields: dict) -> Row:
         raise ValueError(f"{key}, {row.at}: unknown verdict {row.verdict!r}; known: {', '.join(VERDICTS)}")
     if not (row.at and row.says and row.here):
         raise ValueError(f"{key}, {row.at}: the fields at, says and here must not be empty")
-    if not row.found and row.verdict in ("corrected", "contradicted"):
+    if not row.found and row.verdict in ("corrected", "contradicted", "out of reach"):
         raise ValueError(f"{key}, {row.at}: {row.verdict}, but it does not say what was found")
     return row

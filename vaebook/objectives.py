@@ -6,6 +6,7 @@ q(z|x), the likelihood p(x|z) and the prior p(z).
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -102,3 +103,25 @@ def iwae(model, x: Tensor, samples: int = 50, *, generator: torch.Generator | No
 def log_mean_exp(log_w: Tensor) -> Tensor:
     """Log of the mean weight over the first dimension, ``(samples, batch) -> (batch,)``."""
     return torch.logsumexp(log_w, dim=0) - math.log(len(log_w))
+
+
+def bits_per_dim(log_p_x: Tensor, image_shape: Sequence[int], *, cell: float = 1.0) -> Tensor:
+    r"""Bits for each number of an image, as compression counts them: smaller is better.
+
+    .. math:: -\frac{\log p(x) + D \log\Delta}{D \log 2}
+
+    Args:
+        log_p_x: log probabilities of images, or bounds on them, in nats, any shape.
+        image_shape: ``(channel, height, width)``; their product is the number D of dimensions.
+        cell: width of the interval that one level of a pixel stands for; 1 where ``log_p_x`` is the
+            logarithm of a probability. A density p over pixels that were spread evenly over intervals of
+            this width bounds a probability, :math:`P(x) \ge p\,\Delta^D` on average of logarithms.
+
+    Returns:
+        Bits per dimension, shape of ``log_p_x``.
+
+    Chapter *Beyond MNIST*, eq. (beyond-bits).
+    """
+    if not cell > 0:
+        raise ValueError(f"cell must be positive, got {cell}")
+    return -(log_p_x / math.prod(image_shape) + math.log(cell)) / math.log(2)

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from vaebook.distributions import Bernoulli, DiagonalNormal
+from vaebook.distributions import Bernoulli, DiagonalNormal, DiscretisedLogistic
 from vaebook.nets import (
     Concatenated,
     ConvDecoder,
@@ -72,6 +72,28 @@ class NormalLikelihood(nn.Module):
     def forward(self, output: Tensor) -> DiagonalNormal:
         mu, logvar = output.chunk(2, dim=-1)
         return DiagonalNormal(mu, logvar.clamp(*self.logvar_range))
+
+
+class DiscretisedLogisticLikelihood(nn.Module):
+    r"""Pixels of finitely many levels, such as bytes: the decoder's output is read as the location of a
+    logistic distribution, above middle grey, and each channel has one scale for all its pixels.
+
+    Args:
+        channels: of the images.
+        scale: :math:`s` of every channel before training, in units in which the highest level is 1.
+        levels: how many levels a pixel has, at least 2.
+    """
+
+    def __init__(self, channels: int = 3, scale: float = 0.1, levels: int = 256):
+        super().__init__()
+        _positive("channels", channels)
+        if not scale > 0:
+            raise ValueError(f"scale must be positive, got {scale}")
+        self.levels = levels
+        self.log_scale = nn.Parameter(torch.full((channels, 1, 1), math.log(scale)))
+
+    def forward(self, output: Tensor) -> DiscretisedLogistic:
+        return DiscretisedLogistic(output + 0.5, self.log_scale, self.levels, event_dim=3)
 
 
 class _Model:
@@ -244,11 +266,27 @@ def observed(x: Tensor, missing: Tensor) -> Tensor:
     """What is known of images: their pixels where none is missing, zero elsewhere, and which are known.
 
     Args:
+        x, missing: as in :func:`known_pixels`.
+
+    Returns:
+        Shape ``(batch, 2 * channel, height, width)``: the pixels, then ones for known and zeros for missing.
+
+    Raises:
+        TypeError, ValueError: as :func:`known_pixels` does.
+    """
+    known, missing = known_pixels(x, missing)
+    return torch.cat([known, (~missing).to(x.dtype)], dim=1)
+
+
+def known_pixels(x: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
+    """The pixels that are known, zero elsewhere, and the mask of the missing ones, one for each image.
+
+    Args:
         x: images, shape ``(batch, channel, height, width)``; anything, even NaN, where pixels are missing.
         missing: boolean, broadcasts with ``x``; True where a pixel is not known.
 
     Returns:
-        Shape ``(batch, 2 * channel, height, width)``: the pixels, then ones for known and zeros for missing.
+        Two tensors of the shape of ``x``.
 
     Raises:
         TypeError: the mask is not boolean.
@@ -267,7 +305,7 @@ def observed(x: Tensor, missing: Tensor) -> Tensor:
     known = x.where(~missing, 0)
     if not known.isfinite().all():
         raise ValueError("a pixel that is not missing is not a finite number; mark it in the mask, too")
-    return torch.cat([known, (~missing).to(x.dtype)], dim=1)
+    return known, missing
 
 
 def mlp_vae(
