@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vaebook.corruption import Corruption, require_family, require_unit_interval
-from vaebook.distributions import Bernoulli, DiagonalNormal, sigma_from
+from vaebook.corruption import Corruption, require_unit_interval
+from vaebook.distributions import Bernoulli, sigma_from
 from vaebook.objectives import log_mean_exp
 from vaebook.vae import CVAE, known_pixels
 
@@ -257,7 +257,8 @@ def anomaly_scores(
         TypeError: the images are not floats.
         ValueError: the images do not fit or are not what the model can give, or ``samples`` is not positive.
 
-    An & Cho (2015); Burda et al. (2016), eq. 8.
+    An & Cho (2015); Burda et al. (2016), eq. 8; chapter *What is odd, and what belongs together*, eq.
+    (anomalies-scores).
     """
     _positive("samples", samples)
     _require_images(model, x)
@@ -290,44 +291,38 @@ def anomaly_score(
 
 @torch.no_grad()
 def anomaly_map(model, x: Tensor, *, samples: int = 50, generator: torch.Generator | None = None) -> Tensor:
-    r"""Where images are odd: how much more each pixel surprises than the model itself expects it to.
+    r"""Where images are odd: how much each pixel surprises.
 
-    .. math:: a_i = E_{q(z|x)}\left[-\log p(x_i|z) - H[p(x_i|z)]\right]
+    .. math:: a_i = -E_{q(z|x)}[\log p(x_i|z)]
 
-    It is zero on average over pixels drawn from p(x|z), and the sum over the pixels is the score
-    "reconstruction" of :func:`anomaly_scores` less the expected entropy of p(x|z).
+    The sum over the pixels is the score "reconstruction" of :func:`anomaly_scores`, from the same codes.
 
     Args:
-        model: as in :func:`anomaly_scores`, of Bernoulli or normal pixels.
+        model: as in :func:`anomaly_scores`, with pixels that are independent given the code.
         x, samples, generator: as in :func:`anomaly_scores`.
 
     Returns:
-        Nats, of the shape of ``x``: positive where a pixel is odd, negative where it surprises less than
-        expected.
+        Nats, of the shape of ``x``: the larger, the odder.
 
     Raises:
-        TypeError, ValueError: as :func:`anomaly_scores` does, or the pixels have another distribution.
+        TypeError, ValueError: as :func:`anomaly_scores` does, or the pixels are not independent.
+
+    Chapter *What is odd, and what belongs together*, eq. (anomalies-pixels).
     """
     _positive("samples", samples)
     _require_images(model, x)
     maps = []
     for part in _parts(model, x, samples):
-        z = model.encode(part).sample((samples,), generator=generator)
-        maps.append(_excess_surprise(model.decode(z), part).mean(0))
+        p_x = model.decode(model.encode(part).sample((samples,), generator=generator))
+        if not hasattr(p_x, "coordinate_log_prob"):
+            raise TypeError(f"anomaly_map needs pixels that are independent, got {type(p_x).__name__}")
+        maps.append(-p_x.coordinate_log_prob(part).mean(0))
     return torch.cat(maps)
 
 
 def _log_weight(model, x: Tensor, z: Tensor, q_z: Distribution, p_x: Distribution) -> Tensor:
     """Log importance weight of codes that stand for ``x``, ``(samples, batch)``, in nats."""
     return p_x.log_prob(x) + model.prior.log_prob(z) - q_z.log_prob(z)
-
-
-def _excess_surprise(p_x: Distribution, x: Tensor) -> Tensor:
-    """-log p(x_i|z) less its expectation, pixel by pixel, in nats."""
-    require_family(p_x, "anomaly_map", Bernoulli, DiagonalNormal)
-    if isinstance(p_x, Bernoulli):
-        return p_x.logits * (p_x.mean - x)
-    return 0.5 * ((x - p_x.mu) ** 2 / p_x.variance - 1)
 
 
 def _parts(model, x: Tensor, samples: int) -> Sequence[Tensor]:

@@ -72,6 +72,14 @@ class _Independent(_Drawn):
         marginal._counted = counted
         return marginal
 
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density or log probability in nats, shape ``(sample, batch)``."""
+        return self._event_sum(self.coordinate_log_prob(value))
+
+    def coordinate_log_prob(self, value: Tensor) -> Tensor:
+        """What each coordinate contributes to :meth:`log_prob`, shape ``(sample, batch, *event)``."""
+        raise NotImplementedError
+
     def _event_sum(self, per_coordinate: Tensor) -> Tensor:
         """Sum over the event: ``(sample, batch, *event) -> (sample, batch)``."""
         if self._counted is not None:
@@ -126,10 +134,10 @@ class DiagonalNormal(_Independent):
         with torch.no_grad():
             return self.rsample(sample_shape, generator=generator)
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log density in nats, shape ``(sample, batch)``."""
+    def coordinate_log_prob(self, value: Tensor) -> Tensor:
+        """Log density of each coordinate in nats, shape ``(sample, batch, *event)``."""
         squared = (value - self.mu) ** 2 * torch.exp(-self.logvar)
-        return self._event_sum(-0.5 * (LOG_TWO_PI + self.logvar + squared))
+        return -0.5 * (LOG_TWO_PI + self.logvar + squared)
 
     def entropy(self) -> Tensor:
         """Differential entropy in nats, shape ``(batch,)``."""
@@ -221,9 +229,10 @@ class Bernoulli(_Independent):
         with torch.no_grad():
             return torch.bernoulli(self.mean.expand(*sample_shape, *self.logits.shape), generator=generator)
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log probability in nats, finite for any finite logit; shape ``(sample, batch)``."""
-        return self._event_sum(value * self.logits - _softplus(self.logits))
+    def coordinate_log_prob(self, value: Tensor) -> Tensor:
+        """Log probability of each coordinate in nats, finite for any finite logit; shape ``(sample, batch,
+        *event)``."""
+        return value * self.logits - _softplus(self.logits)
 
 
 class DiscretisedLogistic(_Independent):
@@ -278,8 +287,9 @@ class DiscretisedLogistic(_Independent):
             logistic = self.mu + torch.exp(self._own_log_scale) * torch.logit(u)
             return logistic.mul_(self.levels - 1).round_().clamp_(0, self.levels - 1).div_(self.levels - 1)
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        r"""Log probability in nats, shape ``(sample, batch)``; finite however far the level is from ``mu``.
+    def coordinate_log_prob(self, value: Tensor) -> Tensor:
+        r"""Log probability of each coordinate in nats, finite however far the level is from ``mu``; shape
+        ``(sample, batch, *event)``.
 
         With :math:`a > b` the ends of an interval, :math:`F(a) - F(b) = F(a)\,F(-b)\,(1 - e^{b - a})`, each
         factor of which has a logarithm without cancellation. Chapter *Beyond MNIST*, eq. (beyond-factors).
@@ -299,7 +309,7 @@ class DiscretisedLogistic(_Independent):
         lowest, highest = level == 0, level == top
         log_prob = below_end.masked_fill(highest, 0) + above_start.masked_fill(lowest, 0)
         log_prob = log_prob + width.expand_as(log_prob).masked_fill(lowest | highest, 0)
-        return self._event_sum(log_prob.masked_fill((level < 0) | (level > top), -math.inf))
+        return log_prob.masked_fill((level < 0) | (level > top), -math.inf)
 
 
 def kl_discrete(p: Tensor, q: Tensor) -> Tensor:
