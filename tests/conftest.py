@@ -162,3 +162,25 @@ def book(empty_book, sample_record):
     empty_book.write("sample", SAMPLE)
     (empty_book.folder / "sample.ipynb").write_text(sample_record, "utf-8")
     return empty_book
+
+
+@pytest.fixture
+def data_root(tmp_path, monkeypatch) -> Path:
+    """An empty data folder."""
+    monkeypatch.setenv("VAEBOOK_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def tiny(data_root, monkeypatch):
+    """A data set 'tiny' in the format of MNIST: call it with the ways there are; returns its folder."""
+
+    from tiny_data import tiny_source  # here: it loads PyTorch, which few tests need
+
+    from vaebook import catalogue
+
+    def make(**ways) -> Path:
+        monkeypatch.setitem(catalogue.SOURCES, "tiny", tiny_source(**ways))
+        return data_root / "Tiny" / "raw"
+
+    return make

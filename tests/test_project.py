@@ -26,8 +26,9 @@ MODULES = sorted(path.stem for path in (ROOT / "vaebook").glob("*.py") if path.s
 # modules may import any other, but loading them must not load PyTorch, which takes seconds.
 FLOORS = {
     0: {"checks", "clustering", "distributions", "files", "formats", "nets", "numpy_vae", "plots", "train"},
-    1: {"autoencoders", "checkpoints", "corruption", "data", "linear_gaussian", "objectives", "vae"},
-    2: {"applications", "evidence", "quality", "semisupervised"},
+    1: {"autoencoders", "catalogue", "checkpoints", "corruption", "linear_gaussian", "objectives", "vae"},
+    2: {"applications", "data", "evidence"},
+    3: {"quality", "semisupervised"},
 }
 DOOR = {
     "__main__",
