@@ -136,3 +136,31 @@ def test_results_are_replaced_at_once_or_not_at_all(module, tmp_path):
         write({"rows": {2}}, path)
     assert json.loads(path.read_text()) == {"rows": [1]}
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_sweeps_are_compared_on_the_same_runs_from_nothing(module, monkeypatch, tmp_path, capsys):
+    speed, made = module("sweep_speed"), []
+
+    def sweep(plan, folder, *, workers):
+        made.append((plan.asked, workers, list(folder.iterdir())))
+        return [SimpleNamespace(status="done")]
+
+    monkeypatch.setattr(speed.sweep, "sweep", sweep)
+    monkeypatch.setattr(speed.sweep, "CPU_COUNT", 2)
+    monkeypatch.chdir(FOLDER)
+    speed.main(["--also", "seeds=1", "--output", str(tmp_path / "speed.json")])
+    asked = {"latent_dim": [2, 10, 20], "seed": [0, 1, 2], "epochs": [1], "seeds": [1]}
+    assert made == [(asked, 1, []), (asked, 2, [])]
+    kept = json.loads((tmp_path / "speed.json").read_text())
+    assert kept["runs"] == 9
+    assert kept["ratio"] == kept["one_after_another"] / kept["on_all_cores"]
+    assert kept["provenance"]["parameters"]["seeds"] == ["1"]
+    assert "9 runs one after another" in capsys.readouterr().out
+
+
+def test_a_failed_run_is_no_measurement(module, monkeypatch):
+    speed = module("sweep_speed")
+    failed = [SimpleNamespace(status="failed", error="no memory")]
+    monkeypatch.setattr(speed.sweep, "sweep", lambda *_, **__: failed)
+    with pytest.raises(RuntimeError, match="1 of 1 runs failed, the first with: no memory"):
+        speed.seconds(None, workers=1)
