@@ -28,7 +28,7 @@ def test_chapters_come_in_the_order_of_the_contents(empty_book):
 
 def test_an_unknown_chapter_is_refused_with_a_guess(book):
     with pytest.raises(
-        UnknownChapterError, match="unknown chapter 'smaple'; did you mean 'sample'\\?; known: sample"
+        UnknownChapterError, match="unknown chapter 'smaple'; did you mean 'sample'\\? known: sample"
     ):
         chapters.text_path(book.folder, "smaple")
 

@@ -202,10 +202,10 @@ def test_records_and_verifications_are_reported_in_one_table(call, book):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["record", "smaple"], "vaebook: unknown chapter 'smaple'; did you mean 'sample'?; known: sample\n"),
-        (["verify", "smaple"], "vaebook: unknown chapter 'smaple'; did you mean 'sample'?; known: sample\n"),
+        (["record", "smaple"], "vaebook: unknown chapter 'smaple'; did you mean 'sample'? known: sample\n"),
+        (["verify", "smaple"], "vaebook: unknown chapter 'smaple'; did you mean 'sample'? known: sample\n"),
         (["run", "smaple", "--help"], "vaebook: unknown chapter 'smaple'; did you mean 'sample'?"),
-        (["run", "smaple"], "vaebook: unknown chapter 'smaple'; did you mean 'sample'?; known: sample\n"),
+        (["run", "smaple"], "vaebook: unknown chapter 'smaple'; did you mean 'sample'? known: sample\n"),
         (["run", "sample", "-p", "a", "x"], "vaebook: a must be int, got 'x'\n"),
         (["run", "sample", "-p", "a"], "vaebook: parameter 'a' needs a value: -p a VALUE\n"),
         (

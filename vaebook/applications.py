@@ -3,7 +3,6 @@
 Kinds of noise are in :mod:`vaebook.corruption`; what belongs together is found by :mod:`vaebook.clustering`.
 """
 
-import difflib
 import math
 import operator
 from collections.abc import Sequence
@@ -11,11 +10,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
+from vaebook.arguments import require_known, require_positive
 from vaebook.corruption import Corruption, require_unit_interval
 from vaebook.distributions import Bernoulli, sigma_from
-from vaebook.objectives import log_mean_exp
+from vaebook.objectives import log_mean_exp, log_weight
 from vaebook.vae import CVAE, known_pixels
 
 PIXELS_AT_ONCE = 2**22
@@ -141,7 +140,7 @@ def impute(
 
     Rezende, Mohamed & Wierstra (2014), on missing data; the correction: Mattei & Frellsen (2018).
     """
-    _positive("steps", steps)
+    require_positive(steps=steps)
     x, missing = known_pixels(x, missing)
     _require_images(model, x)
     images = x.new_empty((steps + 1, *x.shape))
@@ -158,8 +157,8 @@ def impute(
         proposed = q_z.sample(generator=generator)
         accept = torch.ones_like(accepted, dtype=torch.bool)
         if corrected and step > warm_up:
-            log_ratio = _log_weight(model, x, proposed, q_z, model.decode(proposed))
-            log_ratio -= _log_weight(model, x, z, q_z, p_x)
+            log_ratio = log_weight(x, proposed, model.decode(proposed), model.prior, q_z)
+            log_ratio -= log_weight(x, z, p_x, model.prior, q_z)
             u = torch.rand(accept.shape, generator=generator, dtype=x.dtype, device=x.device)
             accept = u.log() < log_ratio
         if step > warm_up:
@@ -208,7 +207,7 @@ def denoise(
         TypeError: the images are not floats, or ``corruption`` is not one for the pixels of this model.
         ValueError: the images do not fit or hold what is not a number, or ``samples`` is not positive.
     """
-    _positive("samples", samples)
+    require_positive(samples=samples)
     _require_images(model, noisy, clean=False)
     if corruption is None:
         parts = _parts(model, noisy, samples=1)
@@ -222,7 +221,7 @@ def denoise(
         q_z = model.encode(part)
         z = q_z.sample((samples,), generator=generator)  # (samples, batch, latent_dim)
         p_x = model.decode(z)
-        weight = _log_weight(model, part, z, q_z, corruption(p_x)).softmax(dim=0)
+        weight = log_weight(part, z, corruption(p_x), model.prior, q_z).softmax(dim=0)
         restored.append(torch.einsum("sb,sb...->b...", weight, corruption.clean(p_x, part).mean))
     return torch.cat(restored)
 
@@ -260,14 +259,14 @@ def anomaly_scores(
     An & Cho (2015); Burda et al. (2016), eq. 8; chapter *What is odd, and what belongs together*, eq.
     (anomalies-scores).
     """
-    _positive("samples", samples)
+    require_positive(samples=samples)
     _require_images(model, x)
     bounds = []
     for part in _parts(model, x, samples):
         q_z = model.encode(part)
         z = q_z.sample((samples,), generator=generator)  # (samples, batch, latent_dim)
         p_x = model.decode(z)
-        log_w = _log_weight(model, part, z, q_z, p_x)
+        log_w = log_weight(part, z, p_x, model.prior, q_z)
         bounds.append(torch.stack([p_x.log_prob(part).mean(0), log_w.mean(0), log_mean_exp(log_w)]))
     return AnomalyScores(*-torch.cat(bounds, dim=1))
 
@@ -285,7 +284,7 @@ def anomaly_score(
     Raises:
         TypeError, ValueError: as :func:`anomaly_scores` does, or there is no such ``kind``.
     """
-    _require_known("kind", kind, AnomalyScores._fields)
+    require_known("kind", kind, AnomalyScores._fields)
     return getattr(anomaly_scores(model, x, samples=samples, generator=generator), kind)
 
 
@@ -309,7 +308,7 @@ def anomaly_map(model, x: Tensor, *, samples: int = 50, generator: torch.Generat
 
     Chapter *What is odd, and what belongs together*, eq. (anomalies-pixels).
     """
-    _positive("samples", samples)
+    require_positive(samples=samples)
     _require_images(model, x)
     maps = []
     for part in _parts(model, x, samples):
@@ -318,11 +317,6 @@ def anomaly_map(model, x: Tensor, *, samples: int = 50, generator: torch.Generat
             raise TypeError(f"anomaly_map needs pixels that are independent, got {type(p_x).__name__}")
         maps.append(-p_x.coordinate_log_prob(part).mean(0))
     return torch.cat(maps)
-
-
-def _log_weight(model, x: Tensor, z: Tensor, q_z: Distribution, p_x: Distribution) -> Tensor:
-    """Log importance weight of codes that stand for ``x``, ``(samples, batch)``, in nats."""
-    return p_x.log_prob(x) + model.prior.log_prob(z) - q_z.log_prob(z)
 
 
 def _parts(model, x: Tensor, samples: int) -> Sequence[Tensor]:
@@ -345,15 +339,3 @@ def _require_images(model, x: Tensor, *, clean: bool = True) -> None:
         raise ValueError("the images hold values that are not finite numbers")
     if clean and isinstance(p_x, Bernoulli):
         require_unit_interval("images", x)
-
-
-def _require_known(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        close = difflib.get_close_matches(str(value), known, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"unknown {name} {value!r}; {hint}known: {', '.join(known)}")
-
-
-def _positive(name: str, value: int) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torch.optim import LBFGS, Optimizer
 
+from vaebook.arguments import require_positive
 from vaebook.distributions import Bernoulli
 from vaebook.nets import mlp_decoder, mlp_encoder
 from vaebook.train import Step, gradient_step
@@ -255,9 +256,7 @@ class LogisticPCA:
     """
 
     def __init__(self, components: int, *, steps: int = 100, generator: torch.Generator | None = None):
-        for name, value in {"components": components, "steps": steps}.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        require_positive(components=components, steps=steps)
         self.count = components
         self.steps = steps
         self.generator = generator

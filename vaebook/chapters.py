@@ -17,7 +17,8 @@ from nbformat import NotebookNode, ValidationError
 from nbformat.reader import NotJSONError
 
 from vaebook import compare, parameters
-from vaebook.parameters import Parameter, suggestion
+from vaebook.arguments import unknown
+from vaebook.parameters import Parameter
 
 KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -87,8 +88,7 @@ def text_path(book: Path, name: str) -> Path:
     """
     known = names(book)
     if name not in known:
-        guess = suggestion(name, known)
-        raise UnknownChapterError(f"unknown chapter {name!r}{guess}; known: {', '.join(known)}")
+        raise UnknownChapterError(unknown("chapter", name, known))
     return book / "text" / f"{name}.md"
 
 

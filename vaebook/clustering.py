@@ -1,7 +1,5 @@
 """What belongs together: clusters of codes, and how well they match labels that the codes never saw."""
 
-import difflib
-
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -9,6 +7,8 @@ from sklearn.cluster import KMeans
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
+
+from vaebook.arguments import require_known, require_positive
 
 METHODS = {"mixture": GaussianMixture, "kmeans": KMeans}
 
@@ -32,13 +32,8 @@ def cluster(
         ValueError: the codes do not fit or are not finite, there are more clusters than different codes, an
             unknown method, or numbers that are not positive.
     """
-    if method not in METHODS:
-        close = difflib.get_close_matches(str(method), METHODS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"unknown method {method!r}; {hint}known: {', '.join(METHODS)}")
-    for name, value in {"clusters": clusters, "restarts": restarts}.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    require_known("method", method, METHODS)
+    require_positive(clusters=clusters, restarts=restarts)
     if codes.dim() != 2 or not codes.isfinite().all():
         raise ValueError(f"codes must be finite numbers of shape (n, k), got shape {tuple(codes.shape)}")
     points = codes.detach().cpu().double().numpy()

@@ -5,7 +5,6 @@ folder, then each way in turn. Files lie in ``$VAEBOOK_DATA`` or else the user's
 authors publish them; those of MNIST and of Fashion-MNIST as torchvision lays them.
 """
 
-import difflib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vaebook import formats
+from vaebook.arguments import require_known, require_positive
 from vaebook.catalogue import SOURCES, Source, WayFailed, md5
 
 
@@ -219,8 +219,7 @@ class Batches:
         labels: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}")
+        require_positive(batch_size=batch_size)
         if len(split) == 0:
             raise ValueError("the split is empty; load(name, validation=n) sets n images aside")
         self.batch_size = batch_size
@@ -263,11 +262,8 @@ def binarise(x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
 
 
 def _source(name: str) -> Source:
-    if name in SOURCES:
-        return SOURCES[name]
-    close = difflib.get_close_matches(str(name), SOURCES, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise ValueError(f"unknown data set {name!r}; {hint}known: {', '.join(names())}")
+    require_known("data set", name, names())
+    return SOURCES[name]
 
 
 def _data_folder() -> Path:

@@ -20,8 +20,8 @@ from markdown_it.token import Token
 from nbformat import NotebookNode
 
 from vaebook import chapters
+from vaebook.arguments import suggestion
 from vaebook.markdown import comment, directive, tokens
-from vaebook.parameters import suggestion
 
 REASONS = ("definition", "model", "quoted")
 UNCHECKED = re.compile(r"unchecked:\s*(\w*)")

@@ -12,8 +12,9 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from vaebook import chapters, compare, equations, needs, prose, summary
+from vaebook.arguments import unknown
 from vaebook.chapters import NotebookError, labelled_cells, remedy
-from vaebook.parameters import ParameterError, check_values, suggestion
+from vaebook.parameters import ParameterError, check_values
 
 PAGE_TAGS = {f"{verb}-{part}" for verb in ("hide", "remove") for part in ("input", "output", "cell")}
 TAGS = PAGE_TAGS | {"full-width", "margin", "scroll-output", "parameters", "trained", "provenance"}
@@ -188,7 +189,7 @@ def _cell_problems(cell: NotebookNode) -> Iterator[str]:
         elif tag in SKIPPING and not cell.metadata.get("reason"):
             yield f"has the tag {tag} without a reason: write one into the cell's metadata"
         elif tag not in known:
-            yield f"has the unknown tag {tag!r}{suggestion(str(tag), known)}; known: {', '.join(known)}"
+            yield f"has the {unknown('tag', tag, known)}"
     if cell.cell_type == "code":
         yield from _code_problems(cell)
     elif re.search(r"^\s*[`~:]{3,}\s*\{code-cell\}", cell.source, re.MULTILINE):

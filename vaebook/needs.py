@@ -11,7 +11,6 @@ from nbformat import NotebookNode
 OUT_OF_REACH = 3
 """Exit code of ``vaebook data NAME`` where no way to the data set is left."""
 
-
 ALWAYS = ("digits", "fashion_mnist", "mnist")
 """Data sets that must be had: no chapter is skipped for want of one."""
 

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray as Array
 
+from vaebook.arguments import require_positive
+
 __all__ = ["VAE", "Layers", "Linear", "Pass", "random_layer", "sigma_from", "sigmoid", "softplus"]
 
 
@@ -120,7 +122,7 @@ class VAE:
         generator: np.random.Generator,
         dtype: type = np.float64,
     ):
-        _positive(pixels=pixels, hidden=hidden, latent_dim=latent_dim)
+        require_positive(pixels=pixels, hidden=hidden, latent_dim=latent_dim)
         if dtype not in (np.float64, np.float32):
             raise ValueError(f"dtype must be float64 or float32, got {dtype!r}")
         self.pixels, self.latent_dim, self.dtype = pixels, latent_dim, dtype
@@ -228,7 +230,7 @@ class VAE:
             ValueError: an argument is out of its range; says which, and what is accepted.
             FloatingPointError: the loss was not finite; says in which epoch and what to try.
         """
-        _positive(epochs=epochs, batch_size=batch_size)
+        require_positive(epochs=epochs, batch_size=batch_size)
         x = self._images("x", x)
         validation = None if validation is None else self._images("validation", validation)
         history = []
@@ -318,12 +320,6 @@ def _means(passes: list[Pass]) -> dict[str, float]:
     reconstruction = np.concatenate([p.reconstruction for p in passes]).mean()
     kl = np.concatenate([p.kl for p in passes]).mean()
     return {"loss": float(reconstruction + kl), "reconstruction": float(reconstruction), "kl": float(kl)}
-
-
-def _positive(**values: int) -> None:
-    for name, value in values.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}")
 
 
 def _checked(generator: np.random.Generator) -> np.random.Generator:

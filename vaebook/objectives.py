@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
+from vaebook.arguments import require_positive
 from vaebook.distributions import kl_divergence
 
 
@@ -77,11 +79,26 @@ def log_weights(model, x: Tensor, samples: int = 1, *, generator: torch.Generato
 
     Burda et al. (2016), section 3; chapter *The evidence lower bound*, eq. (elbo-log-weights).
     """
-    if not isinstance(samples, int) or samples < 1:
-        raise ValueError(f"samples must be a positive integer, got {samples!r}")
+    require_positive(samples=samples)
     q_z = model.encode(x)
     z = q_z.rsample((samples,), generator=generator)  # (samples, batch, latent_dim)
-    return model.decode(z).log_prob(x) + model.prior.log_prob(z) - q_z.log_prob(z)
+    return log_weight(x, z, model.decode(z), model.prior, q_z)
+
+
+def log_weight(x: Tensor, z: Tensor, p_x: Distribution, p_z: Distribution, q_z: Distribution) -> Tensor:
+    r"""Log importance weight of codes that are there already, as those of :func:`log_weights`.
+
+    Args:
+        x: data, shape ``(batch, *event)``.
+        z: codes, shape ``(samples, batch, latent_dim)`` or ``(batch, latent_dim)``.
+        p_x: p(x|z) at these codes.
+        p_z: the prior p(z).
+        q_z: what the codes are weighted against, q(z|x).
+
+    Returns:
+        Nats, of the shape of ``z`` without its last dimension.
+    """
+    return p_x.log_prob(x) + p_z.log_prob(z) - q_z.log_prob(z)
 
 
 def iwae(model, x: Tensor, samples: int = 50, *, generator: torch.Generator | None = None) -> Tensor:

@@ -10,7 +10,6 @@ what the parameter is and ends with the values that it may take, where that appl
 """
 
 import ast
-import difflib
 import io
 import math
 import operator
@@ -18,6 +17,8 @@ import re
 import tokenize
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from vaebook.arguments import suggestion
 
 TYPES = {"bool": bool, "int": int, "float": float, "str": str}
 COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
@@ -87,12 +88,6 @@ class Parameter:
             raise ParameterError(
                 f"{self.name} must be one of {', '.join(self.choices)}, got {value!r}{guess}"
             )
-
-
-def suggestion(word: str, known: Sequence[str]) -> str:
-    """``"; did you mean 'x'?"`` for the known word nearest to ``word``, or nothing where none is near."""
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def parse(source: str) -> list[Parameter]:

@@ -20,8 +20,8 @@ from markdown_it.token import Token
 from nbformat import NotebookNode
 
 from vaebook import chapters
+from vaebook.arguments import suggestion
 from vaebook.markdown import comment, tokens
-from vaebook.parameters import suggestion
 
 GAP = "[ \u00a0\u2009\u202f,]"  # between groups of thousands
 NUMBER = re.compile(

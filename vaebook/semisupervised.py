@@ -6,7 +6,7 @@ may be missing. M1+M2 is M2 on the features of M1.
 A bound has its true sign and is in nats, one value for each image; the paper's :math:`\mathcal L(x, y)` and
 :math:`\mathcal U(x)` are the negatives of :func:`labelled_bound` and :func:`unlabelled_bound`.
 
-Kingma, Rezende, Mohamed & Welling (2014); chapter *Learning from a hundred labels*.
+Kingma, Mohamed, Rezende & Welling (2014); chapter *Learning from a hundred labels*.
 """
 
 import itertools
@@ -345,7 +345,7 @@ def train_m2(
     draw: Callable[[Tensor], Tensor],
     y: Tensor,
     labelled: Tensor,
-    epochs: int = 100,
+    epochs: int = 200,
     *,
     bound: Bound = two_label_bound,
     labelled_weight: float = 0.03,
@@ -392,7 +392,7 @@ def train_m2(
     Raises:
         ValueError: labels out of range, a class without labels, or more labels than images.
 
-    Kingma et al. (2014), eq. 8 and 9; chapter *Learning from a hundred labels*, eq. (semi-objective).
+    Kingma et al. (2014), eq. 8 and 9; chapter *Learning from a hundred labels*, eq. (semi-practical).
     """
     _require_labelled(y, labelled, model.classes)
     unlabelled = torch.ones(len(y), dtype=torch.bool)

@@ -1,7 +1,7 @@
 """Sweeps: a chapter, run with every combination of some values on Dask, into one table and one page.
 
 A sweep has a folder. Every run that has ended is there as two files, its notebook and its row, whose name
-ends in a digest of all that its outcome depends on. So the same sweep, started again, runs only what is
+ends in a digest of what it was made from. So the same sweep, started again, runs only what is
 missing, whatever ended it before; a run that failed counts as missing. A file is complete or not there, and
 only one sweep at a time writes into a folder.
 """
@@ -247,7 +247,7 @@ def _run(
     with tqdm(desc=plan.chapter, **counts, disable=None if progress is None else not progress) as bar:
         while futures:
             running = min(len(futures), sum(client.nthreads().values()))
-            bar.set_postfix_str(f"{running} running, {failed} failed")
+            bar.set_postfix_str(f"{running} running, {failed} failed", refresh=sys.stderr.isatty())
             for future in _ended(list(futures)):
                 run, outcome = futures.pop(future), _outcome(future)
                 results.keep(run, outcome)

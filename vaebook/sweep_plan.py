@@ -25,8 +25,8 @@ class Run:
     Attributes:
         asked: the values of the parameters that were named.
         values: those of all parameters.
-        name: of its files; tells the values that are not the defaults, and ends in a digest of all that the
-            run depends on.
+        name: of its files; tells the values that are not the defaults, and ends in a digest of the chapter's
+            text, all values, this package and the versions of what it uses.
     """
 
     asked: Mapping[str, object]
@@ -118,7 +118,7 @@ def _range(name: str, word: str, bounds: re.Match) -> range:
 
 
 def _key(text: str, values: Mapping[str, object], package: str) -> str:
-    """The digest of all that a run depends on: chapter, parameters, this package and its data, PyTorch."""
+    """The digest of what a run is made from; not of the processor, for runs may come from several."""
     versions = [importlib.metadata.version(name) for name in provenance.PACKAGES]
     content = json.dumps([text, values, package, versions], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]

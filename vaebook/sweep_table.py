@@ -20,7 +20,7 @@ class Row:
     """A run that has ended.
 
     Attributes:
-        name: of its files, without their endings; it ends in the digest of all that the run depends on.
+        name: of its files, without their endings; it ends in the digest of what the run was made from.
         chapter: its name.
         values: of all its parameters.
         status: ``done`` or ``failed``.

@@ -20,6 +20,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
 
+from vaebook.arguments import require_positive
+
 Metrics = Mapping[str, Tensor]
 Step = Callable[..., Metrics]
 
@@ -120,8 +122,7 @@ class EarlyStopping:
     """
 
     def __init__(self, model: nn.Module, monitor: str = "validation loss", *, patience: int = 10) -> None:
-        if not isinstance(patience, int) or patience < 1:
-            raise ValueError(f"patience must be a positive integer, got {patience!r}")
+        require_positive(patience=patience)
         self.model, self.monitor, self.patience = model, monitor, patience
         self.best, self.waited, self.weights = math.inf, 0, {}
 
@@ -195,8 +196,7 @@ def fit(
         FloatingPointError: a loss was not finite; says in which epoch and batch, and what to try.
         CheckpointError: the checkpoint is damaged, or of another run.
     """
-    if not isinstance(epochs, int) or epochs < 1:
-        raise ValueError(f"epochs must be a positive integer, got {epochs!r}")
+    require_positive(epochs=epochs)
     generator = getattr(batches, "generator", None)
     for name, part in {"schedule": schedule, "stop": stop, "generator of the batches": generator}.items():
         if checkpoint and part is not None and not checkpoint.keeps(part):

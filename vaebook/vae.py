@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from vaebook.arguments import require_positive
 from vaebook.distributions import Bernoulli, DiagonalNormal, DiscretisedLogistic
 from vaebook.nets import (
     Concatenated,
@@ -86,7 +87,7 @@ class DiscretisedLogisticLikelihood(nn.Module):
 
     def __init__(self, channels: int = 3, scale: float = 0.1, levels: int = 256):
         super().__init__()
-        _positive("channels", channels)
+        require_positive(channels=channels)
         if not scale > 0:
             raise ValueError(f"scale must be positive, got {scale}")
         self.levels = levels
@@ -130,7 +131,7 @@ class VAE(_Model, nn.Module):
         self, encoder: nn.Module, decoder: nn.Module, latent_dim: int, likelihood: nn.Module | None = None
     ):
         super().__init__()
-        _positive("latent_dim", latent_dim)
+        require_positive(latent_dim=latent_dim)
         self.encoder = encoder
         self.decoder = decoder
         self.latent_dim = latent_dim
@@ -189,7 +190,7 @@ class CVAE(nn.Module):
         encoder_conditioned: bool = True,
     ):
         super().__init__()
-        _positive("latent_dim", latent_dim)
+        require_positive(latent_dim=latent_dim)
         self.encoder = encoder
         self.decoder = decoder
         self.latent_dim = latent_dim
@@ -322,7 +323,7 @@ def mlp_vae(
         image_shape: ``(channel, height, width)``.
         likelihood: as in :class:`VAE`.
     """
-    _positive("latent_dim", latent_dim)
+    require_positive(latent_dim=latent_dim)
     encoder = mlp_encoder(image_shape, hidden, 2 * latent_dim)
     decoder = mlp_decoder(latent_dim, tuple(reversed(hidden)), image_shape)
     return VAE(encoder, decoder, latent_dim, likelihood)
@@ -353,7 +354,7 @@ def mlp_cvae(
         encoder_conditioned: as in :class:`CVAE`; False for the source's own encoder.
         learned_prior: whether p(z|y) has a mean and a variance of its own for each label.
     """
-    _positive("latent_dim", latent_dim)
+    require_positive(latent_dim=latent_dim)
     leaky = {"activation": partial(nn.LeakyReLU, LEAK)}
     label = OneHot(classes)
     if conditioner:
@@ -396,7 +397,7 @@ def completion_cvae(
 
     Sohn et al. (2015); chapter *Filling in what is missing*, eq. (completion-model).
     """
-    _positive("latent_dim", latent_dim)
+    require_positive(latent_dim=latent_dim)
     channels, *sides = image_shape
     if conditioner is None:
         conditioner = nn.Sequential(mlp_encoder((2 * channels, *sides), (hidden,), hidden), nn.ReLU())
@@ -436,7 +437,7 @@ def conv_vae(
         decoder_channels, decoder_strides: of :class:`vaebook.nets.ConvDecoder`.
         kernel_size: odd, of all convolutions.
     """
-    _positive("latent_dim", latent_dim)
+    require_positive(latent_dim=latent_dim)
     encoder = ConvEncoder(
         image_shape,
         2 * latent_dim,
@@ -460,8 +461,3 @@ def _code(output: Tensor) -> DiagonalNormal:
 def _full_precision(output: Tensor) -> Tensor:
     """What a network computed, in float32 at least: densities and divergences are not for bfloat16."""
     return output.to(torch.promote_types(output.dtype, torch.float32))
-
-
-def _positive(name: str, value: int) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
