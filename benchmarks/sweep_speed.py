@@ -4,7 +4,7 @@ Both make the same runs of a chapter from nothing. One after another means one w
 for each core; on all cores means a worker for each core, whose run has one thread. So both may use the whole
 machine.
 
-    python benchmarks/sweep_speed.py                                    nine runs, half an hour on two cores
+    python benchmarks/sweep_speed.py                                    nine runs, over an hour on two cores
     python benchmarks/sweep_speed.py --also seeds=1 fashion_epochs=1    quicker runs
 """
 
