@@ -100,8 +100,9 @@ class ConvEncoder(nn.Module):
     """Convolutions, each followed by a rectified linear unit, and an :func:`mlp` on what they find.
 
     Every convolution is padded so that it divides height and width by its stride and changes nothing
-    else. By default, with ``image_shape=(1, 28, 28)``, the four of Bhatt et al. (2018): 28x28x32,
-    then three times 14x14x64, and from these 12544 features a linear layer to the output.
+    else. By default, with ``image_shape=(1, 28, 28)``, the four of Bhatt et al. (2018), with the channels
+    and kernels of Chollet (2018, section 8.4): 28x28x32, then three times 14x14x64, and from these 12544
+    features a linear layer to the output.
 
     Args:
         image_shape: ``(channel, height, width)``.
