@@ -426,8 +426,8 @@ def conv_vae(
 ) -> VAE:
     """The VAE with convolutional networks; by default the one of Bhatt et al. (2018).
 
-    Channels and kernels are those of Chollet (2018, section 8.4), whose sizes agree with it. Weights start as in
-    Keras, which the source used: "glorot" of :func:`vaebook.nets.initialise`.
+    Channels and kernels are those of Chollet (2018, section 8.4), whose sizes agree with it. Weights start as
+    in Keras, which the source used: "glorot" of :func:`vaebook.nets.initialise`.
 
     Args:
         latent_dim: dimensions of the code, at least 1.
