@@ -34,7 +34,7 @@ validate(In, globals())
 
 def test_an_unknown_chapter_is_refused_with_a_guess(book):
     with pytest.raises(
-        UnknownChapterError, match="unknown chapter 'smaple'; did you mean 'sample'\\?; known: sample"
+        UnknownChapterError, match="unknown chapter 'smaple'; did you mean 'sample'\\? known: sample"
     ):
         notebooks.record(book.folder, "smaple")
 
