@@ -118,7 +118,7 @@ def _range(name: str, word: str, bounds: re.Match) -> range:
 
 
 def _key(text: str, values: Mapping[str, object], package: str) -> str:
-    """The digest of what a run is made from; not of the processor, for runs may come from several."""
+    """The digest of what a run is made from, whatever processor makes it."""
     versions = [importlib.metadata.version(name) for name in provenance.PACKAGES]
     content = json.dumps([text, values, package, versions], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
