@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from vaebook import objectives, vae
 from vaebook import semisupervised as semi
 from vaebook.data import Split
-from vaebook.distributions import DiagonalNormal, FullNormal, kl_discrete
+from vaebook.distributions import DiagonalNormal, FullNormal, kl_discrete, kl_divergence
 from vaebook.linear_gaussian import ConditionalLinearGaussian
 
 CLASSES = 4
@@ -105,6 +105,26 @@ def test_several_labels_for_each_input_are_bounds_one_by_one():
     y = torch.randint(CLASSES, (3, 6), generator=seeded(2))
     found = semi.log_joint(exact, x, 1, generator=seeded()).gather(0, y)
     torch.testing.assert_close(found, exact.log_joint(x).gather(0, y))
+
+
+def test_beta_is_what_a_nat_of_the_code_costs(model, x):
+    y = torch.arange(CLASSES)[:, None].expand(-1, len(x))
+
+    def by_label(beta):
+        return semi.labelled_bound(model, x, y, beta=beta, generator=seeded(4))
+
+    codes = [model.given(y[k]) for k in range(CLASSES)]
+    kl = torch.stack([kl_divergence(given.encode(x), given.prior) for given in codes])
+    torch.testing.assert_close(by_label(1.0) - by_label(3.0), 2 * kl)
+
+    def without(bound, beta):
+        return bound(model, x, beta=beta, generator=seeded(4))
+
+    q_y = model.classify(x).probs.mT
+    dearer = without(semi.unlabelled_bound, 1.0) - without(semi.unlabelled_bound, 3.0)
+    torch.testing.assert_close(dearer, 2 * (q_y * kl).sum(0))
+    dearer = without(semi.two_label_bound, 1.0) - without(semi.two_label_bound, 3.0)
+    assert (dearer > 0).all()
 
 
 def test_with_exact_posteriors_log_weights_give_the_exact_joint_and_evidence(x):
@@ -316,6 +336,20 @@ def test_the_loss_is_its_weighted_terms_and_the_classifier_is_averaged(blobs):
     assert history["loss"].to_numpy() == pytest.approx(terms @ [1.0, 0.5, 3.0, 0.25], rel=1e-5)
     assert history["validation error"].tolist() == [0.5, 0.5]
     torch.testing.assert_close(model.classifier(blobs.x()), seen[-1])
+
+
+def test_the_code_is_dear_at_first_and_costs_its_due_in_the_end(blobs):
+    seen = []
+
+    def bound(model, x, *, beta, generator):
+        seen.append(beta)
+        return semi.two_label_bound(model, x, beta=beta, generator=generator)
+
+    train(blobs, torch.tensor([0, 1]), epochs=2, bound=bound, first_beta=5.0)
+    assert len(seen) == 2 * 8  # 398 images in batches of 50
+    assert seen == pytest.approx([5 - 4 * k / 16 for k in range(16)])
+    with pytest.raises(ValueError, match=r"first_beta must be at least 1.*got 0.5"):
+        train(blobs, torch.tensor([0, 1]), first_beta=0.5)
 
 
 @pytest.mark.parametrize(

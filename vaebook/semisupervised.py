@@ -163,16 +163,19 @@ class M2(nn.Module):
         return self.cvae.given(y)
 
 
-def labelled_bound(model: M2, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+def labelled_bound(
+    model: M2, x: Tensor, y: Tensor, *, beta: float = 1.0, generator: torch.Generator | None = None
+) -> Tensor:
     r"""Bound on the log probability of an image and its label.
 
-    .. math:: -\mathcal L(x, y) = E_{q(z|x, y)}\left[\log p(x|y, z) + \log p(y) + \log p(z) -
-        \log q(z|x, y)\right] \le \log p(x, y)
+    .. math:: -\mathcal L(x, y) = E_{q(z|x, y)}\left[\log p(x|y, z)\right] - \beta\, D[q(z|x, y) \,\|\, p(z)]
+        + \log p(y) \le \log p(x, y)
 
     Args:
         model: M2.
         x: inputs ``(batch, *event)``.
         y: labels ``(batch,)``, or several for each input, ``(labels, batch)``.
+        beta: what a nat of the code costs; the paper's bound for 1, a looser one for more.
         generator: source of the noise; ``None`` uses torch's global one.
 
     Returns:
@@ -181,17 +184,19 @@ def labelled_bound(model: M2, x: Tensor, y: Tensor, *, generator: torch.Generato
     Kingma et al. (2014), eq. 6; chapter *Learning from a hundred labels*, eq. (semi-labelled).
     """
     copies = x.expand(*y.shape, *x.shape[1:]).flatten(end_dim=y.dim() - 1)
-    of_x_given_y = elbo(model.given(y.flatten()), copies, generator=generator)
+    of_x_given_y = elbo(model.given(y.flatten()), copies, beta=beta, generator=generator)
     return of_x_given_y.view_as(y) + model.log_prior[y]
 
 
-def unlabelled_bound(model: M2, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+def unlabelled_bound(
+    model: M2, x: Tensor, *, beta: float = 1.0, generator: torch.Generator | None = None
+) -> Tensor:
     r"""Bound on the log probability of an image whose label is unknown: a sum over all labels.
 
     .. math:: -\mathcal U(x) = \sum_y q(y|x) \left(-\mathcal L(x, y)\right) + H[q(y|x)] \le \log p(x)
 
     Args:
-        model, x, generator: as in :func:`labelled_bound`.
+        model, x, beta, generator: as in :func:`labelled_bound`.
 
     Returns:
         Nats, shape ``(batch,)``, each a one-sample estimate.
@@ -199,11 +204,14 @@ def unlabelled_bound(model: M2, x: Tensor, *, generator: torch.Generator | None 
     Kingma et al. (2014), eq. 7; chapter *Learning from a hundred labels*, eq. (semi-unlabelled).
     """
     q_y = model.classify(x)
-    bounds = labelled_bound(model, x, _every_label(model, x), generator=generator)  # (classes, batch)
+    y = _every_label(model, x)  # (classes, batch)
+    bounds = labelled_bound(model, x, y, beta=beta, generator=generator)
     return (q_y.probs.mT * bounds).sum(0) + q_y.entropy()
 
 
-def two_label_bound(model: M2, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+def two_label_bound(
+    model: M2, x: Tensor, *, beta: float = 1.0, generator: torch.Generator | None = None
+) -> Tensor:
     r"""An unbiased estimate of :func:`unlabelled_bound` from two labels instead of all of them.
 
     .. math:: -\mathcal L(x, \hat y) + \frac{q(y'|x)}{r(y')} \left(\mathcal L(x, \hat y) -
@@ -213,7 +221,7 @@ def two_label_bound(model: M2, x: Tensor, *, generator: torch.Generator | None =
     the probabilities sum to one, only the differences from the first have to be estimated.
 
     Args:
-        model, x, generator: as in :func:`labelled_bound`.
+        model, x, beta, generator: as in :func:`labelled_bound`.
 
     Returns:
         Nats, shape ``(batch,)``; value and gradient have the expectation of :func:`unlabelled_bound`.
@@ -228,7 +236,7 @@ def two_label_bound(model: M2, x: Tensor, *, generator: torch.Generator | None =
     second = torch.multinomial(r, 1, generator=generator)
     weight = q_y.gather(-1, second) / r.gather(-1, second)
     chosen = torch.cat([first, second], dim=-1).mT  # (2, batch)
-    at_first, at_second = labelled_bound(model, x, chosen, generator=generator)
+    at_first, at_second = labelled_bound(model, x, chosen, beta=beta, generator=generator)
     return at_first + weight.squeeze(-1) * (at_second - at_first) - (q_y * log_q_y).sum(-1)
 
 
@@ -351,6 +359,7 @@ def train_m2(
     labelled_weight: float = 0.03,
     classifier_weight: float = 1.0,
     balance: float = 2.0,
+    first_beta: float = 1.0,
     batch_size: int = 1000,
     learning_rate: float = 3e-3,
     average: float = 0.99,
@@ -364,9 +373,11 @@ def train_m2(
     Each step minimises, over a batch of unlabelled images and all of the labelled ones,
 
     .. math:: \overline{\mathcal U(x)} + w\, \overline{\mathcal L(x, y)} - \alpha\, \overline{\log q(y|x)}
-        + \beta\, D\left[\overline{q(y|x)} \,\|\, p(y)\right]
+        + \gamma\, D\left[\overline{q(y|x)} \,\|\, p(y)\right]
 
     The objective of the paper has w = labelled / unlabelled images, :math:`\alpha = 0.1` and no last term.
+    Where the code can explain everything, the label is left unused; ``first_beta`` above one makes the code
+    dear at first, so that the label explains what it can before the code does.
 
     Args:
         model: trained in place; at the end its classifier has the moving average of its weights.
@@ -378,7 +389,9 @@ def train_m2(
         bound: on log p(x): :func:`two_label_bound` or, slower, :func:`unlabelled_bound`.
         labelled_weight: w, of the bound of a labelled image.
         classifier_weight: alpha, of the cross-entropy of q(y|x).
-        balance: beta, of the divergence of the mean q(y|x) of a batch from p(y).
+        balance: gamma, of the divergence of the mean q(y|x) of a batch from p(y).
+        first_beta: weight of the divergence of the code in the bound of the unlabelled images, at the first
+            step; from there it goes evenly to one at the end.
         batch_size: unlabelled images a step.
         learning_rate: of Adam; held for half of the epochs, then falling along a cosine.
         average: decay, step by step, of the moving average of the classifier.
@@ -390,21 +403,27 @@ def train_m2(
         The history: "loss" and its terms in nats.
 
     Raises:
-        ValueError: labels out of range, a class without labels, or more labels than images.
+        ValueError: labels out of range, a class without labels, more labels than images, or ``first_beta``
+            below 1.
 
     Kingma et al. (2014), eq. 8 and 9; chapter *Learning from a hundred labels*, eq. (semi-practical).
     """
     _require_labelled(y, labelled, model.classes)
+    if not first_beta >= 1:
+        raise ValueError(f"first_beta must be at least 1, where the bound is the paper's; got {first_beta}")
     unlabelled = torch.ones(len(y), dtype=torch.bool)
     unlabelled[labelled] = False
     rows, y_labelled = unlabelled.nonzero().squeeze(-1), y[labelled]
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+    batches = _Rows(rows, batch_size, generator)
+    steps = itertools.count()
     averaged = AveragedModel(model.classifier, multi_avg_fn=get_ema_multi_avg_fn(average))
 
     def losses(batch: Tensor) -> train.Metrics:
         x, x_labelled = draw(batch), draw(labelled)
+        beta = 1 + (first_beta - 1) * (1 - next(steps) / (epochs * len(batches)))
         terms = {
-            "unlabelled": -bound(model, x, generator=generator).mean(),
+            "unlabelled": -bound(model, x, beta=beta, generator=generator).mean(),
             "labelled": -labelled_bound(model, x_labelled, y_labelled, generator=generator).mean(),
             "classifier": functional.cross_entropy(model.classify(x_labelled).logits, y_labelled),
             "imbalance": _divergence_from_prior(model, x) if balance else torch.zeros(()),
@@ -422,7 +441,7 @@ def train_m2(
 
     history = train.fit(
         step,
-        _Rows(rows, batch_size, generator),
+        batches,
         epochs,
         validate=validate and (lambda: validate(averaged.module)),
         schedule=_held_then_cosine(optimizer, epochs, hold=0.5),
@@ -441,6 +460,9 @@ class _Rows:
     def __iter__(self) -> Iterator[Tensor]:
         order = torch.randperm(len(self.rows), generator=self.generator)
         return iter(self.rows[order].split(self.batch_size))
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.rows) / self.batch_size)
 
 
 def _held_then_cosine(optimizer: torch.optim.Optimizer, epochs: int, *, hold: float) -> LambdaLR:
