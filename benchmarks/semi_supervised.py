@@ -142,7 +142,16 @@ def spreading(run: Run) -> Predictions:
 
 
 def stack(run: Run, *, warm_up: int = 20, **options) -> Predictions:
-    """M1+M2: M2 on codes that are drawn anew from M1's posterior whenever an image is seen."""
+    """M1+M2: q(y|z1) is asked about the means of M1's codes."""
+    features = m1(run.m1_seed, warm_up)
+    model = trained_stack(run, warm_up=warm_up, **options)
+    return tuple(
+        model.predict(features.encode(part.x()).mean).numpy() for part in (mnist().validation, mnist().test)
+    )
+
+
+def trained_stack(run: Run, *, warm_up: int = 20, **options) -> semi.M2:
+    """M2 on codes that are drawn anew from M1's posterior whenever an image is seen."""
     features, split = m1(run.m1_seed, warm_up), mnist().train
     q_z1 = features.encode(split.x())
     torch.manual_seed(run.draw)
@@ -153,9 +162,7 @@ def stack(run: Run, *, warm_up: int = 20, **options) -> Predictions:
 
     model = semi.feature_m2(len(features.used_))
     semi.train_m2(model, draw, split.labels, run.labelled(), STACK_EPOCHS, generator=generator, **options)
-    return tuple(
-        model.predict(features.encode(part.x()).mean).numpy() for part in (mnist().validation, mnist().test)
-    )
+    return model
 
 
 def strict_stack(run: Run, **options) -> Predictions:
@@ -163,7 +170,13 @@ def strict_stack(run: Run, **options) -> Predictions:
     return stack(run, **paper_objective(run), **options)
 
 
-def m2(run: Run, *, latent_dim: int = 10, **options) -> Predictions:
+def m2(run: Run, **options) -> Predictions:
+    """M2 on pixels: q(y|x) is asked about grey values."""
+    model = trained_m2(run, **options)
+    return tuple(model.predict(part.x()).numpy() for part in (mnist().validation, mnist().test))
+
+
+def trained_m2(run: Run, *, latent_dim: int = 10, **options) -> semi.M2:
     """M2 on pixels that are binarised anew whenever an image is seen; at first its code is dear."""
     split = mnist().train
     x = split.x()
@@ -179,13 +192,17 @@ def m2(run: Run, *, latent_dim: int = 10, **options) -> Predictions:
         generator=generator,
         **{"labelled_weight": 1.0, "first_beta": 10.0} | options,
     )
-    return tuple(model.predict(part.x()).numpy() for part in (mnist().validation, mnist().test))
+    return model
 
 
-def strict_m2(run: Run, **options) -> Predictions:
+def strict_m2(run: Run) -> Predictions:
     """M2 on pixels with the objective and the code of the paper."""
-    strict = {"latent_dim": 50, "first_beta": 1.0, "learning_rate": 1e-3}
-    return m2(run, **strict, **paper_objective(run), **options)
+    return m2(run, **paper_m2(run))
+
+
+def paper_m2(run: Run) -> dict[str, float]:
+    """The options of M2 on pixels that make it the paper's."""
+    return paper_objective(run) | {"latent_dim": 50, "first_beta": 1.0, "learning_rate": 1e-3}
 
 
 def paper_objective(run: Run) -> dict[str, float]:
