@@ -1,6 +1,7 @@
 import json
 import re
 import subprocess
+import time
 from importlib.metadata import version
 from types import SimpleNamespace
 
@@ -42,7 +43,8 @@ provenance(In, globals())
 """
 
 
-def test_facts_say_what_a_rerun_needs():
+def test_facts_say_what_a_rerun_needs(monkeypatch):
+    monkeypatch.setattr(provenance, "_started", time.monotonic() - 60)
     facts = provenance.collect(INPUTS, VALUES, [DATA])
     assert json.loads(json.dumps(facts)) == facts
     assert facts["parameters"] == VALUES
@@ -50,7 +52,7 @@ def test_facts_say_what_a_rerun_needs():
     assert facts["data"] == {"mnist": "0123abcd"}
     assert facts["packages"]["torch"] == version("torch")
     assert facts["threads"] == torch.get_num_threads()
-    assert facts["seconds"] > 0
+    assert facts["seconds"] == pytest.approx(60, abs=5)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", facts["recorded"])
 
 
@@ -72,7 +74,7 @@ def test_a_chapter_without_parameters_and_data_says_so():
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     """A git checkout that the module believes to be part of; returns what the commit is called in words."""
-    for name in ("vaebook/a.py", "book/sample.ipynb", "book/text/sample.md", "README.md"):
+    for name in ("vaebook/a.py", "benchmarks/a.csv", "book/sample.ipynb", "book/text/sample.md", "README.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("before")
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
@@ -87,14 +89,18 @@ def test_a_commit_is_named(checkout):
     assert re.fullmatch("[0-9a-f]{12}", commit())
 
 
-@pytest.mark.parametrize("name", ["vaebook/a.py", "vaebook/new.py", "book/text/sample.md", "constraints.txt"])
+@pytest.mark.parametrize(
+    "name", ["vaebook/a.py", "vaebook/new.py", "book/text/sample.md", "benchmarks/a.py", "constraints.txt"]
+)
 def test_a_commit_is_named_with_changes_of_what_results_follow_from(checkout, name):
     root, commit = checkout
     (root / name).write_text("after")
     assert re.fullmatch("[0-9a-f]{12} with changes", commit())
 
 
-@pytest.mark.parametrize("name", ["book/sample.ipynb", "book/second.ipynb", "README.md", "runs.txt"])
+@pytest.mark.parametrize(
+    "name", ["book/sample.ipynb", "book/second.ipynb", "benchmarks/a.csv", "README.md", "runs.txt"]
+)
 def test_records_and_what_has_no_part_in_results_are_no_changes(checkout, name):
     root, commit = checkout
     (root / name).write_text("after")

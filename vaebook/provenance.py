@@ -19,7 +19,7 @@ from vaebook.parameters import declared
 
 PACKAGES = ("vaebook", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib")
 # What the results follow from. Records are not among it: to record a chapter changes its record.
-SOURCES = ("vaebook", "book/text", "pyproject.toml", "constraints.txt")
+SOURCES = ("vaebook", "book/text", "benchmarks/*.py", "pyproject.toml", "constraints.txt")
 KEY = "vaebook"
 
 _started = time.monotonic()
