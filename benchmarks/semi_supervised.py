@@ -225,6 +225,9 @@ METHODS: dict[str, Callable[[Run], Predictions]] = {
     "M2": m2,
     "M1+M2, paper's objective": strict_stack,
     "M1+M2": stack,
+    "M2, code never dear": partial(m2, first_beta=1.0),
+    "M2, code of 50 dimensions": partial(m2, latent_dim=50),
+    "M2, labels of little weight": partial(m2, labelled_weight=0.03),
     "M1+M2, paper's objective, no warm-up": partial(strict_stack, warm_up=0),
     "M1+M2, no warm-up": partial(stack, warm_up=0),
 }
