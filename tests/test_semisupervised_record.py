@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from vaebook import data
 
@@ -95,3 +96,31 @@ def test_the_record_is_whole(recorder):
     assert table[["validation_error", "test_error"]].stack().between(0, 90).all()
     assert set(table["labels"]) <= {100, 600, 1000, 3000}
     assert ((table["m1_seed"] == recorder.NO_M1) == ~table["method"].str.contains("M1")).all()
+
+
+@pytest.fixture
+def watcher(monkeypatch):
+    """The recorder of error against time, on few images and for two epochs."""
+    monkeypatch.syspath_prepend(FOLDER)
+    module = importlib.import_module("semi_supervised_time")
+    torch.manual_seed(0)
+    few = data.Split(torch.randint(256, (300, 1, 28, 28), dtype=torch.uint8), torch.arange(300) % 10, 255)
+    monkeypatch.setattr(module.table, "mnist", lambda: data.DataSet("mnist", (), "0", few, few, few))
+    monkeypatch.setattr(module.table, "PIXEL_EPOCHS", 2)
+    monkeypatch.setattr(module, "CODES", 2)
+    return module
+
+
+def test_courses_have_a_row_an_epoch_and_the_models_are_judged(watcher, tmp_path):
+    path = tmp_path / "time.csv"
+    watcher.main(["--methods", "M2", "M2, paper's objective", f"--output={path}"])
+    table, beside = pd.read_csv(path), json.loads(path.with_suffix(".json").read_text())
+    assert table["method"].tolist() == ["M2"] * 2 + ["M2, paper's objective"] * 2
+    assert (table.groupby("method")["seconds"].diff().dropna() >= 0).all()
+    assert table["validation_error"].between(0, 100).all()
+    assert set(beside["ends"]) == {"M2", "M2, paper's objective"}
+    for end in beside["ends"].values():
+        assert 0 <= end["bayes_error"] <= 100
+        assert np.isfinite(end["lead"])
+    assert beside["seconds_of_m1"] == 0
+    assert beside["provenance"]["commit"]
