@@ -23,8 +23,9 @@ import pandas as pd
 import platformdirs
 import torch
 from filelock import FileLock
+from scipy.sparse import csr_array
 from sklearn.base import ClassifierMixin
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, kneighbors_graph
 from sklearn.semi_supervised import LabelSpreading
 from sklearn.svm import SVC
 from tqdm import tqdm
@@ -135,10 +136,20 @@ def spreading(run: Run) -> Predictions:
     train, validation, test = codes(run.m1_seed)
     y = np.full(len(train) + len(validation) + len(test), -1)
     y[run.labelled()] = mnist().train.labels[run.labelled()]
-    graph = LabelSpreading("knn", n_neighbors=10, alpha=0.99, max_iter=100)
-    graph.fit(np.concatenate([train, validation, test]), y)
-    predicted = graph.transduction_[len(train) :]
+    spread = LabelSpreading(lambda x, _: near_neighbours(x, 5), alpha=0.99, max_iter=1000)
+    spread.fit(np.concatenate([train, validation, test]), y)
+    predicted = spread.transduction_[len(train) :]
     return predicted[: len(validation)], predicted[len(validation) :]
+
+
+def near_neighbours(x: np.ndarray, count: int) -> csr_array:
+    """The graph that joins two points if either is among the ``count`` nearest of the other.
+
+    scikit-learn's own graph has arrows from a point to its nearest only, and its Laplacian is then not that
+    of the method, which more than doubles the errors.
+    """
+    arrows = kneighbors_graph(x, count)
+    return csr_array(arrows.maximum(arrows.T))
 
 
 def stack(run: Run, *, warm_up: int = 20, **options) -> Predictions:
