@@ -98,6 +98,12 @@ def test_the_record_is_whole(recorder):
     assert ((table["m1_seed"] == recorder.NO_M1) == ~table["method"].str.contains("M1")).all()
 
 
+def test_neighbours_are_neighbours_of_each_other(recorder):
+    on_a_line = np.array([[0.0], [1.0], [3.0], [7.0]])
+    graph = recorder.near_neighbours(on_a_line, 1).toarray()
+    assert graph.tolist() == [[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 0]]
+
+
 @pytest.fixture
 def watcher(monkeypatch):
     """The recorder of error against time, on few images and for two epochs."""
