@@ -145,8 +145,8 @@ def spreading(run: Run) -> Predictions:
 def near_neighbours(x: np.ndarray, count: int) -> csr_array:
     """The graph that joins two points if either is among the ``count`` nearest of the other.
 
-    scikit-learn's own graph has arrows from a point to its nearest only (its issue 8008), and the Laplacian is
-    then not that of the method: errors were twice as many.
+    scikit-learn's own graph has arrows from a point to its nearest only (its issue 8008). Its Laplacian is
+    then not that of the method, and errors were twice as many.
     """
     arrows = kneighbors_graph(x, count)
     return csr_array(arrows.maximum(arrows.T))
