@@ -2,7 +2,7 @@
 
 Trains M1 and the models on the first draw of a hundred labels, with the settings of semi_supervised.py. Kept
 are, after each epoch, the error on the validation images and the processor time until then, looking at the
-error included; and in the end, for each model, what Bayes' rule makes of its bound.
+error included; and in the end, for each model, what Bayes' rule makes of its importance weights.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def seconds_of_m1() -> float:
 
 def train(method: str, before: float = 0.0) -> tuple[semi.M2, list[dict]]:
     """The trained model, and a row an epoch: error in per cent, and seconds, ``before`` included."""
-    stacked, strict = "M1" in method, "paper" in method
+    stacked = "M1" in method
     run = table.Run(method, 100, 0, M1_SEED if stacked else table.NO_M1)
     x, y, rows = means(stacked), table.mnist().validation, []
     start = time.process_time() - before
@@ -48,11 +48,8 @@ def train(method: str, before: float = 0.0) -> tuple[semi.M2, list[dict]]:
         rows.append({"method": method, "seconds": round(seconds, 1), "validation_error": round(found, 2)})
         return {}
 
-    if stacked:
-        options = table.paper_objective(run) if strict else {}
-        return table.trained_stack(run, validate=watch, **options), rows
-    options = table.paper_m2(run) if strict else {}
-    return table.trained_m2(run, validate=watch, **options), rows
+    train_method = table.trained_stack if stacked else table.trained_m2
+    return train_method(run, watch), rows
 
 
 def means(stacked: bool) -> Tensor:

@@ -123,8 +123,15 @@ def test_beta_is_what_a_nat_of_the_code_costs(model, x):
     q_y = model.classify(x).probs.mT
     dearer = without(semi.unlabelled_bound, 1.0) - without(semi.unlabelled_bound, 3.0)
     torch.testing.assert_close(dearer, 2 * (q_y * kl).sum(0))
-    dearer = without(semi.two_label_bound, 1.0) - without(semi.two_label_bound, 3.0)
-    assert (dearer > 0).all()
+
+    copies = 4000
+    few = [
+        semi.two_label_bound(model, x.repeat(copies, 1), beta=beta, generator=seeded(4)).detach()
+        for beta in (1.0, 3.0)
+    ]
+    dearer = (few[0] - few[1]).view(copies, len(x))  # the second label is all that is left to chance
+    width = dearer.std(0) / math.sqrt(copies)
+    assert ((dearer.mean(0) - 2 * (q_y * kl).sum(0)).abs() < 5 * width).all()
 
 
 def test_with_exact_posteriors_log_weights_give_the_exact_joint_and_evidence(x):
@@ -338,7 +345,7 @@ def test_the_loss_is_its_weighted_terms_and_the_classifier_is_averaged(blobs):
     torch.testing.assert_close(model.classifier(blobs.x()), seen[-1])
 
 
-def test_the_code_is_dear_at_first_and_costs_its_due_in_the_end(blobs):
+def test_the_code_is_dear_at_first_and_its_price_falls_evenly(blobs):
     seen = []
 
     def bound(model, x, *, beta, generator):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from vaebook import data
+from vaebook import semisupervised as semi
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -112,21 +113,27 @@ def watcher(monkeypatch):
     torch.manual_seed(0)
     few = data.Split(torch.randint(256, (300, 1, 28, 28), dtype=torch.uint8), torch.arange(300) % 10, 255)
     monkeypatch.setattr(module.table, "mnist", lambda: data.DataSet("mnist", (), "0", few, few, few))
-    monkeypatch.setattr(module.table, "PIXEL_EPOCHS", 2)
+    for name in ("PIXEL_EPOCHS", "STACK_EPOCHS"):
+        monkeypatch.setattr(module.table, name, 2)
+    features = semi.Features(module.table.untrained_m1(), threshold=0.0).fit(few.x())
+    monkeypatch.setattr(module.table, "m1", lambda seed, warm_up=20: features)
+    monkeypatch.setattr(module, "seconds_of_m1", lambda: 100.0)
     monkeypatch.setattr(module, "CODES", 2)
     return module
 
 
 def test_courses_have_a_row_an_epoch_and_the_models_are_judged(watcher, tmp_path):
     path = tmp_path / "time.csv"
-    watcher.main(["--methods", "M2", "M2, paper's objective", f"--output={path}"])
+    methods = ["M2", "M2, paper's objective", "M1+M2"]
+    watcher.main(["--methods", *methods, f"--output={path}"])
     table, beside = pd.read_csv(path), json.loads(path.with_suffix(".json").read_text())
-    assert table["method"].tolist() == ["M2"] * 2 + ["M2, paper's objective"] * 2
+    assert table["method"].tolist() == [name for name in methods for _ in range(2)]
     assert (table.groupby("method")["seconds"].diff().dropna() >= 0).all()
+    assert ((table["seconds"] >= 100) == (table["method"] == "M1+M2")).all()
     assert table["validation_error"].between(0, 100).all()
-    assert set(beside["ends"]) == {"M2", "M2, paper's objective"}
+    assert set(beside["ends"]) == set(methods)
     for end in beside["ends"].values():
         assert 0 <= end["bayes_error"] <= 100
         assert np.isfinite(end["lead"])
-    assert beside["seconds_of_m1"] == 0
+    assert beside["seconds_of_m1"] == 100
     assert beside["provenance"]["commit"]

@@ -31,7 +31,8 @@ from vaebook.objectives import elbo, log_mean_exp, log_weights
 from vaebook.vae import CVAE, VAE, Given, NormalLikelihood
 
 Bound = Callable[..., Tensor]
-"""From a model M2 and inputs ``(batch, *event)`` to a bound on log p(x), ``(batch,)``."""
+"""From a model M2 and inputs ``(batch, *event)``, with ``beta`` and ``generator`` by name, to a bound on log p(x),
+``(batch,)``, such as :func:`two_label_bound`."""
 
 
 def balanced_labels(
@@ -168,14 +169,15 @@ def labelled_bound(
 ) -> Tensor:
     r"""Bound on the log probability of an image and its label.
 
-    .. math:: -\mathcal L(x, y) = E_{q(z|x, y)}\left[\log p(x|y, z)\right] - \beta\, D[q(z|x, y) \,\|\, p(z)]
-        + \log p(y) \le \log p(x, y)
+    .. math:: -\mathcal L_\beta(x, y) = E_{q(z|x, y)}\left[\log p(x|y, z)\right] - \beta\, D[q(z|x, y) \,\|\, p(z)]
+        + \log p(y)
 
     Args:
         model: M2.
         x: inputs ``(batch, *event)``.
         y: labels ``(batch,)``, or several for each input, ``(labels, batch)``.
-        beta: what a nat of the code costs; the paper's bound for 1, a looser one for more.
+        beta: what a nat of the code costs; the paper's bound on log p(x, y) for 1, a looser one for more, and
+            none for less.
         generator: source of the noise; ``None`` uses torch's global one.
 
     Returns:
@@ -376,7 +378,7 @@ def train_m2(
         + \gamma\, D\left[\overline{q(y|x)} \,\|\, p(y)\right]
 
     The objective of the paper has w = labelled / unlabelled images, :math:`\alpha = 0.1` and no last term.
-    Where the code can explain everything, the label is left unused; ``first_beta`` above one makes the code
+    Where the code can explain everything, the label may be left unused; ``first_beta`` above one makes the code
     dear at first, so that the label explains what it can before the code does.
 
     Args:
@@ -391,7 +393,7 @@ def train_m2(
         classifier_weight: alpha, of the cross-entropy of q(y|x).
         balance: gamma, of the divergence of the mean q(y|x) of a batch from p(y).
         first_beta: weight of the divergence of the code in the bound of the unlabelled images, at the first
-            step; from there it goes evenly to one at the end.
+            step; it falls evenly, to one when the training ends. Labelled images have one throughout.
         batch_size: unlabelled images a step.
         learning_rate: of Adam; held for half of the epochs, then falling along a cosine.
         average: decay, step by step, of the moving average of the classifier.
