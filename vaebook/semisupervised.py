@@ -31,8 +31,8 @@ from vaebook.objectives import elbo, log_mean_exp, log_weights
 from vaebook.vae import CVAE, VAE, Given, NormalLikelihood
 
 Bound = Callable[..., Tensor]
-"""From a model M2 and inputs ``(batch, *event)``, with ``beta`` and ``generator`` by name, to a bound on log p(x),
-``(batch,)``, such as :func:`two_label_bound`."""
+"""A bound on log p(x), ``(batch,)``, from a model M2 and inputs ``(batch, *event)``; ``beta`` and ``generator``
+by name, as :func:`two_label_bound` takes them."""
 
 
 def balanced_labels(
@@ -169,8 +169,8 @@ def labelled_bound(
 ) -> Tensor:
     r"""Bound on the log probability of an image and its label.
 
-    .. math:: -\mathcal L_\beta(x, y) = E_{q(z|x, y)}\left[\log p(x|y, z)\right] - \beta\, D[q(z|x, y) \,\|\, p(z)]
-        + \log p(y)
+    .. math:: -\mathcal L_\beta(x, y) = E_{q(z|x, y)}\left[\log p(x|y, z)\right]
+        - \beta\, D\left[q(z|x, y) \,\|\, p(z)\right] + \log p(y)
 
     Args:
         model: M2.
@@ -378,8 +378,8 @@ def train_m2(
         + \gamma\, D\left[\overline{q(y|x)} \,\|\, p(y)\right]
 
     The objective of the paper has w = labelled / unlabelled images, :math:`\alpha = 0.1` and no last term.
-    Where the code can explain everything, the label may be left unused; ``first_beta`` above one makes the code
-    dear at first, so that the label explains what it can before the code does.
+    Where the code can explain everything, the label may be left unused; ``first_beta`` above one makes the
+    code dear at first, so that the label explains what it can before the code does.
 
     Args:
         model: trained in place; at the end its classifier has the moving average of its weights.
