@@ -37,8 +37,7 @@ from vaebook.files import replacing
 
 TABLE = Path(__file__).parent / "results" / "semi_supervised.csv"
 NO_M1 = -1
-M1_EPOCHS = 60
-COLD_M1_EPOCHS = 100  # without warm-up
+M1_EPOCHS, WARM_UP = 60, 20
 STACK_EPOCHS = 200
 PIXEL_EPOCHS = 50
 C = (0.1, 1.0, 10.0, 100.0)  # penalties of support vector machines, from which validation chooses
@@ -73,15 +72,14 @@ def mnist() -> data.DataSet:
 
 
 @cache
-def m1(seed: int, warm_up: int = 20) -> semi.Features:
+def m1(seed: int) -> semi.Features:
     """The trained M1 of a seed, from the user's cache if it is there."""
-    epochs = M1_EPOCHS if warm_up else COLD_M1_EPOCHS
-    path = platformdirs.user_cache_path("vaebook") / "semi_supervised" / f"m1-{seed}-{epochs}-{warm_up}.pt"
+    path = platformdirs.user_cache_path("vaebook") / "semi_supervised" / f"m1-{seed}-{M1_EPOCHS}-{WARM_UP}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         if not path.exists():
             with replacing(path) as file:
-                torch.save(trained_m1(seed, epochs, warm_up).state_dict(), file)
+                torch.save(trained_m1(seed).state_dict(), file)
     model = untrained_m1()
     model.load_state_dict(torch.load(path, weights_only=True))
     return semi.Features(model).fit(mnist().train.x())
@@ -92,12 +90,12 @@ def untrained_m1() -> vae.VAE:
     return vae.mlp_vae(50, (500, 500))
 
 
-def trained_m1(seed: int, epochs: int = M1_EPOCHS, warm_up: int = 20) -> vae.VAE:
+def trained_m1(seed: int) -> vae.VAE:
     """M1, trained on all images without their labels."""
     torch.manual_seed(seed)
     model = untrained_m1()
     generator = torch.Generator().manual_seed(seed)
-    semi.train_m1(model, mnist().train, epochs, warm_up=warm_up, generator=generator)
+    semi.train_m1(model, mnist().train, M1_EPOCHS, warm_up=WARM_UP, generator=generator)
     return model
 
 
@@ -157,20 +155,15 @@ def near_neighbours(x: np.ndarray, count: int) -> csr_array:
 
 def stack(run: Run) -> Predictions:
     """M1+M2: q(y|z1) is asked about the means of M1's codes."""
-    features, model = features_of(run), trained_stack(run)
+    features, model = m1(run.m1_seed), trained_stack(run)
     return tuple(
         model.predict(features.encode(part.x()).mean).numpy() for part in (mnist().validation, mnist().test)
     )
 
 
-def features_of(run: Run) -> semi.Features:
-    """The M1 below a stack."""
-    return m1(run.m1_seed, warm_up=0 if "no warm-up" in run.method else 20)
-
-
 def trained_stack(run: Run, validate: Validate | None = None) -> semi.M2:
     """M2 on codes that are drawn anew from M1's posterior whenever an image is seen."""
-    features, split = features_of(run), mnist().train
+    features, split = m1(run.m1_seed), mnist().train
     q_z1 = features.encode(split.x())
     torch.manual_seed(run.draw)
     generator = torch.Generator().manual_seed(run.draw)
@@ -227,7 +220,6 @@ def pixel_options(run: Run) -> dict[str, float]:
         "M2": ours,
         "M2, code never dear": ours | {"first_beta": 1.0},
         "M2, code of 50 dimensions": ours | {"latent_dim": 50},
-        "M2, labels of little weight": ours | {"labelled_weight": 0.03},
         "M2, paper's objective": paper,
         "M2, paper's objective, code dear at first": paper | {"first_beta": 10.0},
     }[run.method]
@@ -254,11 +246,8 @@ METHODS: dict[str, Callable[[Run], Predictions]] = {
     "M2": m2,
     "M2, code never dear": m2,
     "M2, code of 50 dimensions": m2,
-    "M2, labels of little weight": m2,
     "M1+M2, paper's objective": stack,
     "M1+M2": stack,
-    "M1+M2, paper's objective, no warm-up": stack,
-    "M1+M2, no warm-up": stack,
 }
 
 

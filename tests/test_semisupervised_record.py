@@ -116,7 +116,7 @@ def watcher(monkeypatch):
     for name in ("PIXEL_EPOCHS", "STACK_EPOCHS"):
         monkeypatch.setattr(module.table, name, 2)
     features = semi.Features(module.table.untrained_m1(), threshold=0.0).fit(few.x())
-    monkeypatch.setattr(module.table, "m1", lambda seed, warm_up=20: features)
+    monkeypatch.setattr(module.table, "m1", lambda seed: features)
     monkeypatch.setattr(module, "seconds_of_m1", lambda: 100.0)
     monkeypatch.setattr(module, "CODES", 2)
     return module

@@ -31,8 +31,8 @@ from vaebook.objectives import elbo, log_mean_exp, log_weights
 from vaebook.vae import CVAE, VAE, Given, NormalLikelihood
 
 Bound = Callable[..., Tensor]
-"""A bound on log p(x), ``(batch,)``, from a model M2 and inputs ``(batch, *event)``; ``beta`` and ``generator``
-by name, as :func:`two_label_bound` takes them."""
+"""From a model M2 and inputs ``(batch, *event)`` to a bound on log p(x), ``(batch,)``; takes ``beta`` and
+``generator`` by name, as :func:`two_label_bound` does."""
 
 
 def balanced_labels(
