@@ -47,13 +47,14 @@ def contestants() -> list[Contestant]:
     deep = {"hidden": (512, 256, 128), "latent_dim": 100}
     conv = {"model": "conv_vae", "hidden": (), "latent_dim": 2, "images": 6_000}
     three = ("classic", "vaebook float32", "vaebook bfloat16")
-    six = (*three, "vaebook bfloat16 compiled", "JAX float32", "products float32", "products bfloat16")
+    four = (*three, "vaebook bfloat16 compiled")
+    seven = (*four, "JAX float32", "products float32", "products bfloat16")
     ours = {"loop": "vaebook bfloat16", "images": 15_000}
     return [
-        *(Contestant("VAE 784-400-20", loop) for loop in six),
+        *(Contestant("VAE 784-400-20", loop) for loop in seven),
         *(Contestant("AE 784-512-256-128-100", loop, "autoencoder", **deep) for loop in three),
         *(Contestant("VAE 784-512-256-128-100", loop, **deep) for loop in three),
-        *(Contestant("convolutional VAE", loop, **conv) for loop in three),
+        *(Contestant("convolutional VAE", loop, **conv) for loop in four),
         *(Contestant("batch size", **ours, batch_size=size) for size in (16, 32, 64, 128, 256, 512, 1024)),
         *(Contestant("width", **ours, hidden=(width,)) for width in (100, 200, 400, 800, 1600)),
         *(Contestant("code size", **ours, latent_dim=size) for size in (2, 10, 20, 50, 100, 400)),
