@@ -70,6 +70,7 @@ def test_a_row_for_an_unknown_item_is_refused(tmp_path):
         ({"kind": "poem"}, "unknown kind 'poem'; known: equation"),
         ({"here": ""}, "must not be empty"),
         ({"verdict": "corrected", "found": ""}, "does not say what was found"),
+        ({"found": ""}, "reproduced, but it does not say what was found"),
     ],
 )
 def test_a_row_that_is_not_whole_is_refused(tmp_path, change, message):

@@ -16,7 +16,6 @@ VERDICTS = {
     "contradicted": "measured otherwise",
     "illustration": "a drawing, with nothing to measure",
     "out of reach": "needs data that cannot be had here; nothing was run",
-    "later": "for a part of this book that is not written yet",
 }
 KINDS = ("equation", "figure", "table", "claim", "listing")
 NUMBERED = ("equations", "figures", "tables")
@@ -31,7 +30,7 @@ class Row:
         kind: one of ``KINDS``.
         says: the statement, in words or formulas.
         here: where the book treats it, with roles that become links; the name of a chapter to come.
-        found: what was measured; may be empty for an illustration, and for what comes later.
+        found: what was measured; may be empty for an illustration.
         verdict: one of ``VERDICTS``.
         covers: the numbered items of the source that this row accounts for.
     """
@@ -98,6 +97,6 @@ def _row(key: str, fields: dict) -> Row:
         raise ValueError(f"{key}, {row.at}: unknown verdict {row.verdict!r}; known: {', '.join(VERDICTS)}")
     if not (row.at and row.says and row.here):
         raise ValueError(f"{key}, {row.at}: the fields at, says and here must not be empty")
-    if not row.found and row.verdict in ("corrected", "contradicted", "out of reach"):
+    if not row.found and row.verdict != "illustration":
         raise ValueError(f"{key}, {row.at}: {row.verdict}, but it does not say what was found")
     return row
