@@ -141,21 +141,24 @@ def test_results_are_replaced_at_once_or_not_at_all(module, tmp_path):
 def test_sweeps_are_compared_on_the_same_runs_from_nothing(module, monkeypatch, tmp_path, capsys):
     speed, made = module("sweep_speed"), []
 
-    def sweep(plan, folder, *, workers):
-        made.append((plan.asked, workers, list(folder.iterdir())))
+    def sweep(plan, folder, **way):
+        made.append((plan.asked, way, list(folder.iterdir())))
         return [SimpleNamespace(status="done")]
 
     monkeypatch.setattr(speed.sweep, "sweep", sweep)
-    monkeypatch.setattr(speed.sweep, "CPU_COUNT", 2)
+    monkeypatch.setattr(speed.sweep, "CPU_COUNT", 3)
     monkeypatch.chdir(FOLDER)
     speed.main(["--also", "seeds=1", "--output", str(tmp_path / "speed.json")])
     asked = {"latent_dim": [2, 10, 20], "seed": [0, 1, 2], "epochs": [1], "seeds": [1]}
-    assert made == [(asked, 1, []), (asked, 2, [])]
+    alone = [{"workers": 1, "threads": 1}, {"workers": 1, "threads": 3}]
+    assert made == [(asked, way, []) for way in (*alone, {})]
     kept = json.loads((tmp_path / "speed.json").read_text())
     assert kept["runs"] == 9
-    assert kept["ratio"] == kept["one_after_another"] / kept["on_all_cores"]
+    assert list(kept["seconds"]) == list(speed.ways())
+    assert all(taken > 0 for taken in kept["seconds"].values())
     assert kept["provenance"]["parameters"]["seeds"] == ["1"]
-    assert "9 runs one after another" in capsys.readouterr().out
+    assert "the sweep is 1.00 times as fast as sweep" not in (said := capsys.readouterr().out)
+    assert said.count("times as fast as one after another") == 2
 
 
 def test_a_failed_run_is_no_measurement(module, monkeypatch):
@@ -163,4 +166,4 @@ def test_a_failed_run_is_no_measurement(module, monkeypatch):
     failed = [SimpleNamespace(status="failed", error="no memory")]
     monkeypatch.setattr(speed.sweep, "sweep", lambda *_, **__: failed)
     with pytest.raises(RuntimeError, match="1 of 1 runs failed, the first with: no memory"):
-        speed.seconds(None, workers=1)
+        speed.seconds(None)

@@ -3,7 +3,7 @@ import select
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import pandas as pd
 import psutil
@@ -157,6 +157,29 @@ def test_each_run_has_its_notebook_and_its_share_of_the_cores(finished):
     assert all((place.results / row.notebook).is_file() for row in rows[:4])
     assert "ZeroDivisionError" in (place.results / rows[2].notebook).read_text("utf-8")
     assert rows[0].results["threads"] == max(1, sweep.CPU_COUNT // 2) == rows[0].provenance["threads"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "workers", "threads"),
+    [
+        (6, 2, [4, 4, 4, 4, 4, 4]),
+        (5, 2, [4, 4, 4, 4, 8]),
+        (1, 8, [8]),
+        (5, 3, [2, 2, 2, 4, 4]),
+        (3, 16, [2, 2, 2]),
+        (17, 16, [1] * 16 + [8]),
+    ],
+)
+def test_runs_share_the_cores_and_those_of_the_last_round_have_more(
+    place, monkeypatch, runs, workers, threads
+):
+    given = []
+    monkeypatch.setattr(sweep, "CPU_COUNT", 8)
+    monkeypatch.setattr(sweep, "_engine", lambda *_: nullcontext())
+    monkeypatch.setattr(sweep, "_run", lambda jobs, *_: given.append([job.threads for _, job in jobs]))
+    sweep.sweep(place.plan(*range(10, 10 + runs)), place.results, workers=workers)
+    sweep.sweep(place.plan(*range(10, 10 + runs)), place.results, workers=workers, threads=3)
+    assert given == [threads, [3] * runs]
 
 
 def test_only_what_is_missing_runs(place):

@@ -153,6 +153,10 @@ def sweep(
     workers: Annotated[
         int | None, typer.Option(min=1, show_default="one a core", help="Runs at a time on this machine.")
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, show_default="its share of the cores", help="Threads of each run."),
+    ] = None,
     scheduler: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="A Dask scheduler, such as tcp://10.0.0.1:8786, to run there."),
@@ -183,7 +187,7 @@ def sweep(
         typer.echo(sweep.estimate(plan, folder, book, workers=workers, scheduler=scheduler))
         return
     try:
-        rows = sweep.sweep(plan, folder, workers=workers, scheduler=scheduler, progress=True)
+        rows = sweep.sweep(plan, folder, workers=workers, threads=threads, scheduler=scheduler, progress=True)
     except KeyboardInterrupt:
         typer.echo(f"vaebook: interrupted; the same command goes on from what is in {folder}", err=True)
         raise typer.Exit(130) from None

@@ -47,7 +47,7 @@ class Results:
     """
 
     def __init__(self, plan: Plan, folder: Path) -> None:
-        self._plan, self._folder = plan, folder
+        self.plan, self._folder = plan, folder
         self._rows: dict[str, Row] = {}
         for run in plan.runs:
             row = Row.read(folder / f"runs/{run.name}.json")
@@ -57,7 +57,7 @@ class Results:
     @property
     def rows(self) -> list[Row]:
         """The rows in the order of the plan."""
-        return [self._rows[run.name] for run in self._plan.runs if run.name in self._rows]
+        return [self._rows[run.name] for run in self.plan.runs if run.name in self._rows]
 
     def state(self, run: Run) -> str:
         """``done``, ``failed`` or ``missing``."""
@@ -65,7 +65,7 @@ class Results:
 
     def waiting(self) -> list[Run]:
         """The runs that are to be made: the missing ones, and those that failed."""
-        return [run for run in self._plan.runs if self.state(run) != "done"]
+        return [run for run in self.plan.runs if self.state(run) != "done"]
 
     def keep(self, run: Run, outcome: Outcome) -> None:
         """Store a run that has ended, its row last, and bring the table up to date."""
@@ -74,7 +74,7 @@ class Results:
             self._write(notebook, outcome.notebook.encode())
         row = Row(
             name=run.name,
-            chapter=self._plan.chapter,
+            chapter=self.plan.chapter,
             values=run.values,
             status="failed" if outcome.error else "done",
             error=outcome.error,
@@ -90,7 +90,7 @@ class Results:
     def publish(self) -> None:
         """Write the table and the page."""
         self._write_table()
-        self._write("index.html", sweep_page.page(self._plan, self.rows, self._folder).encode())
+        self._write("index.html", sweep_page.page(self.plan, self.rows, self._folder).encode())
 
     def _write_table(self) -> None:
         for name, content in sweep_table.files(self.rows).items():
@@ -152,6 +152,7 @@ def sweep(
     folder: Path,
     *,
     workers: int | None = None,
+    threads: int | None = None,
     scheduler: str | None = None,
     progress: bool | None = None,
 ) -> list[Row]:
@@ -160,8 +161,10 @@ def sweep(
     Args:
         plan: what is to run.
         folder: where everything goes; made if it is not there.
-        workers: runs at a time on this machine, which share its cores; one a core if not given.
-        scheduler: the address of a Dask scheduler, whose workers take the runs instead.
+        workers: runs at a time on this machine; one a core if not given.
+        threads: of each run; if not given, the runs that are made at a time share the cores.
+        scheduler: the address of a Dask scheduler, whose workers take the runs instead, with the threads
+            that their environment says if none are given here.
         progress: whether to show a bar; ``None`` shows it on a terminal only.
 
     Returns:
@@ -175,8 +178,14 @@ def sweep(
         results = Results(plan, folder)
         try:
             if waiting := results.waiting():
-                with _engine(len(waiting), workers, scheduler) as (client, threads):
-                    _run(plan, waiting, results, client, threads, progress)
+                count, workers = len(waiting), workers or CPU_COUNT
+                shares = [threads] * count if threads or scheduler else _shares(count, workers)
+                jobs = [
+                    (run, Job(plan.chapter, plan.text, run.values, plan.package, share))
+                    for run, share in zip(waiting, shares, strict=True)
+                ]
+                with _engine(min(workers, count), scheduler) as client:
+                    _run(jobs, results, client, progress)
         except (CancelledError, CommClosedError) as error:
             raise SweepError(f"the Dask scheduler is gone; the same command goes on: {error}") from error
         finally:
@@ -200,9 +209,17 @@ def _alone_in(folder: Path) -> Iterator[None]:
         raise SweepError(f"{folder} cannot be written: {error}") from error
 
 
+def _shares(runs: int, workers: int) -> list[int]:
+    """How many threads each run has: its share of the cores, which is larger for those of the last round
+    where they leave workers idle."""
+    last = runs % workers
+    at_a_time = [workers] * (runs - last) + [last] * last
+    return [max(1, CPU_COUNT // beside) for beside in at_a_time]
+
+
 @contextmanager
-def _engine(runs: int, workers: int | None, scheduler: str | None) -> Iterator[tuple[Client, int | None]]:
-    """A client of the scheduler, and the threads of a run, None if that is the workers' business.
+def _engine(workers: int, scheduler: str | None) -> Iterator[Client]:
+    """A client of the scheduler.
 
     Without an address, a scheduler and its workers are made here. They listen on the loopback address only,
     and a run whose worker died is tried on another one once.
@@ -213,12 +230,11 @@ def _engine(runs: int, workers: int | None, scheduler: str | None) -> Iterator[t
         except (OSError, ValueError) as error:
             raise SweepError(f"no Dask scheduler answers at {scheduler}: {error}") from error
         with silence_logging_cmgr(logging.CRITICAL), client:
-            yield client, None
+            yield client
         return
-    workers = workers or CPU_COUNT
     with (
         LocalCluster(
-            n_workers=min(workers, runs),
+            n_workers=workers,
             threads_per_worker=1,
             host="127.0.0.1",
             scheduler_kwargs={"allowed_failures": 1, "dashboard": False, "dashboard_address": "127.0.0.1:0"},
@@ -226,25 +242,16 @@ def _engine(runs: int, workers: int | None, scheduler: str | None) -> Iterator[t
         ) as cluster,
         Client(cluster) as client,
     ):
-        yield client, max(1, CPU_COUNT // workers)
+        yield client
 
 
-def _run(
-    plan: Plan,
-    runs: Sequence[Run],
-    results: Results,
-    client: Client,
-    threads: int | None,
-    progress: bool | None,
-) -> None:
+def _run(jobs: Sequence[tuple[Run, Job]], results: Results, client: Client, progress: bool | None) -> None:
     """Make the runs, show how far they are, and keep each as soon as it has ended."""
-    futures = {}
-    for run in runs:
-        job = Job(plan.chapter, plan.text, run.values, plan.package, threads)
-        futures[client.submit(execute, job, key=f"{plan.chapter}-{run.name}")] = run
-    failed, total = 0, len(plan.runs)
-    counts = {"total": total, "initial": total - len(runs), "unit": "run", "smoothing": 0}
-    with tqdm(desc=plan.chapter, **counts, disable=None if progress is None else not progress) as bar:
+    chapter = results.plan.chapter
+    futures = {client.submit(execute, job, key=f"{chapter}-{run.name}"): run for run, job in jobs}
+    failed, total = 0, len(results.plan.runs)
+    counts = {"total": total, "initial": total - len(jobs), "unit": "run", "smoothing": 0}
+    with tqdm(desc=chapter, **counts, disable=None if progress is None else not progress) as bar:
         while futures:
             running = min(len(futures), sum(client.nthreads().values()))
             bar.set_postfix_str(f"{running} running, {failed} failed", refresh=sys.stderr.isatty())
