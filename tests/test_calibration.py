@@ -49,8 +49,37 @@ def test_each_compared_cell_was_measured_as_it_is_now(name):
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['chapter']}-{row['cell']}")
 def test_an_honest_run_on_another_processor_passes(row):
-    assert float(row["used"]) <= 1
-    assert float(row["needed"] or 0) <= float(row["rms"])
+    assert not calibration.fails(row)
+
+
+def test_a_machine_without_matrix_units_keeps_what_one_with_them_has_measured(monkeypatch):
+    def execute(name, kind, *, again):
+        return record(name) if kind == "processor" else None
+
+    monkeypatch.setattr(calibration, "execute", execute)
+    monkeypatch.setattr(calibration, "read", lambda: [])
+    first, second, *others = calibration.measure("kl_divergence", list(calibration.KINDS), again=False)
+    assert {row["used"] for row in (first, second, *others)} == {"0.00"}
+    assert first["matrix_used"] == second["matrix_used"] == ""
+    measured = [first | {"matrix_used": "0.50"}, second | {"matrix_used": "0.50", "rtol": "0.5"}]
+    monkeypatch.setattr(calibration, "read", lambda: measured)
+    same, other_tolerance, *_ = calibration.measure("kl_divergence", list(calibration.KINDS), again=False)
+    assert (same["matrix_used"], other_tolerance["matrix_used"]) == ("0.50", "")
+
+
+@pytest.mark.parametrize(
+    ("found", "fails"),
+    [
+        ({"used": "1.00", "matrix_used": "0.30"}, False),
+        ({"used": "0.10", "matrix_used": "1.01"}, True),
+        ({"used": "1.01", "matrix_used": ""}, True),
+        ({"needed": "16.0", "matrix_needed": "15.9"}, False),
+        ({"needed": "1.0", "matrix_needed": "16.1"}, True),
+    ],
+)
+def test_a_tolerance_holds_for_every_processor(found, fails):
+    row = dict.fromkeys(calibration.COLUMNS, "") | {"used": "0.00", "rms": "16"} | found
+    assert calibration.fails(row) == fails
 
 
 # Images that are as far from the record on another processor as with another seed, so that no tolerance could
