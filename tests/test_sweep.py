@@ -160,26 +160,31 @@ def test_each_run_has_its_notebook_and_its_share_of_the_cores(finished):
 
 
 @pytest.mark.parametrize(
-    ("runs", "workers", "threads"),
+    ("runs", "asked", "made"),
     [
-        (6, 2, [4, 4, 4, 4, 4, 4]),
-        (5, 2, [4, 4, 4, 4, 8]),
-        (1, 8, [8]),
-        (5, 3, [2, 2, 2, 4, 4]),
-        (3, 16, [2, 2, 2]),
-        (17, 16, [1] * 16 + [8]),
+        (6, {}, (6, 1)),
+        (20, {}, (8, 1)),
+        (6, {"workers": 2}, (2, 4)),
+        (3, {"workers": 16}, (3, 2)),
+        (1, {}, (1, 8)),
+        (6, {"threads": 3}, (2, 3)),
+        (6, {"threads": 9}, (1, 9)),
+        (6, {"workers": 5, "threads": 3}, (5, 3)),
     ],
 )
-def test_runs_share_the_cores_and_those_of_the_last_round_have_more(
-    place, monkeypatch, runs, workers, threads
-):
-    given = []
+def test_runs_share_the_cores(place, monkeypatch, runs, asked, made):
+    found = []
     monkeypatch.setattr(sweep, "CPU_COUNT", 8)
-    monkeypatch.setattr(sweep, "_engine", lambda *_: nullcontext())
-    monkeypatch.setattr(sweep, "_run", lambda jobs, *_: given.append([job.threads for _, job in jobs]))
-    sweep.sweep(place.plan(*range(10, 10 + runs)), place.results, workers=workers)
-    sweep.sweep(place.plan(*range(10, 10 + runs)), place.results, workers=workers, threads=3)
-    assert given == [threads, [3] * runs]
+    monkeypatch.setattr(sweep, "_engine", lambda workers, _: nullcontext(workers))
+    monkeypatch.setattr(sweep, "_run", lambda _, threads, __, workers, ___: found.append((workers, threads)))
+    sweep.sweep(place.plan(*range(10, 10 + runs)), place.results, **asked)
+    assert found == [made]
+
+
+def test_a_run_that_kills_its_worker_takes_no_other_with_it(place):
+    rows = sweep.sweep(place.plan(5, 1, 2), place.results, workers=1)
+    assert [row.status for row in rows] == ["failed", "done", "done"]
+    assert place.log() == [1, 2, 5, 5]
 
 
 def test_only_what_is_missing_runs(place):

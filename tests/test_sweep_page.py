@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -61,9 +62,25 @@ def test_the_page_counts_links_and_escapes(path):
     assert "5 of 6 runs done" in html
     assert "1 failed" in html
     assert html.count('href="runs/dim%3D2-seed%3D0.ipynb"') == 2
+    assert (
+        'href="runs/dim%3D100-seed%3D1.ipynb"' in html.partition("ZeroDivisionError")[2].partition("</tr>")[0]
+    )
     assert "A &amp; B" in html
     assert "ZeroDivisionError: &lt;by&gt; zero" in html
     assert "&lt;word&gt;" in html
+
+
+def test_a_failed_run_leads_to_its_notebook(tmp_path):
+    plan, rows = sweep(tmp_path)
+    rows[-1] = replace(rows[-1], notebook=f"runs/{rows[-1].name}.ipynb")
+    row = sweep_page.page(plan, rows, tmp_path).partition("ZeroDivisionError")[2].partition("</tr>")[0]
+    assert 'href="runs/dim%3D100-seed%3D1.ipynb"' in row
+
+
+def test_bands_are_explained_where_there_are_some(path, tmp_path):
+    words = "bands one standard deviation"
+    assert words in path.read_text("utf-8")
+    assert words not in sweep_page.page(*sweep(tmp_path, dims=(2,)), tmp_path)
 
 
 def test_every_number_is_plotted_over_every_parameter_but_the_seed(path):

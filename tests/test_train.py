@@ -114,6 +114,18 @@ def test_divergence_is_reported_with_its_epoch_and_advice():
         train.fit(step, [torch.ones(1)], epochs=5)
 
 
+def test_a_validation_that_is_not_finite_ends_the_training():
+    found = iter([1.0, math.nan])
+    message = r"validation after epoch 2 found validation loss nan; look for images"
+    with pytest.raises(FloatingPointError, match=message):
+        train.fit(
+            lambda x: {"loss": x.mean()},
+            [torch.ones(1)],
+            epochs=5,
+            validate=lambda: {"loss": next(found)},
+        )
+
+
 def test_divergence_names_the_first_batch_that_is_not_finite():
     values = torch.tensor([1.0, 2.0, math.inf, math.nan])
     with pytest.raises(FloatingPointError, match=r"epoch 1, batch 3: loss inf; .* max_norm"):

@@ -9,6 +9,7 @@ only one sweep at a time writes into a folder.
 import logging
 import math
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,7 +124,13 @@ def listing(plan: Plan, folder: Path) -> list[dict[str, str]]:
 
 
 def estimate(
-    plan: Plan, folder: Path, book: Path, *, workers: int | None = None, scheduler: str | None = None
+    plan: Plan,
+    folder: Path,
+    book: Path,
+    *,
+    workers: int | None = None,
+    threads: int | None = None,
+    scheduler: str | None = None,
 ) -> str:
     """How long the missing runs of a sweep take, in words, judging by the record of the chapter."""
     waiting = len(Results(plan, folder).waiting())
@@ -136,7 +143,7 @@ def estimate(
     if scheduler:
         total, where = seconds * waiting, "of one worker's time"
     else:
-        workers = workers or CPU_COUNT
+        workers = workers or _workers(threads)
         total, where = seconds * math.ceil(waiting / workers), f"on {workers} workers"
     return f"{words}: about {_duration(total)} {where}, if each takes the {taken} of the record"
 
@@ -161,7 +168,7 @@ def sweep(
     Args:
         plan: what is to run.
         folder: where everything goes; made if it is not there.
-        workers: runs at a time on this machine; one a core if not given.
+        workers: runs at a time on this machine; if not given, as many as keep all cores at work.
         threads: of each run; if not given, the runs that are made at a time share the cores.
         scheduler: the address of a Dask scheduler, whose workers take the runs instead, with the threads
             that their environment says if none are given here.
@@ -178,14 +185,11 @@ def sweep(
         results = Results(plan, folder)
         try:
             if waiting := results.waiting():
-                count, workers = len(waiting), workers or CPU_COUNT
-                shares = [threads] * count if threads or scheduler else _shares(count, workers)
-                jobs = [
-                    (run, Job(plan.chapter, plan.text, run.values, plan.package, share))
-                    for run, share in zip(waiting, shares, strict=True)
-                ]
-                with _engine(min(workers, count), scheduler) as client:
-                    _run(jobs, results, client, progress)
+                workers = min(workers or _workers(threads), len(waiting))
+                if not scheduler:
+                    threads = threads or max(1, CPU_COUNT // workers)
+                with _engine(workers, scheduler) as client:
+                    _run(waiting, threads, results, client, progress)
         except (CancelledError, CommClosedError) as error:
             raise SweepError(f"the Dask scheduler is gone; the same command goes on: {error}") from error
         finally:
@@ -209,12 +213,9 @@ def _alone_in(folder: Path) -> Iterator[None]:
         raise SweepError(f"{folder} cannot be written: {error}") from error
 
 
-def _shares(runs: int, workers: int) -> list[int]:
-    """How many threads each run has: its share of the cores, which is larger for those of the last round
-    where they leave workers idle."""
-    last = runs % workers
-    at_a_time = [workers] * (runs - last) + [last] * last
-    return [max(1, CPU_COUNT // beside) for beside in at_a_time]
+def _workers(threads: int | None) -> int:
+    """How many runs of so many threads keep all cores at work."""
+    return max(1, CPU_COUNT // (threads or 1))
 
 
 @contextmanager
@@ -245,16 +246,23 @@ def _engine(workers: int, scheduler: str | None) -> Iterator[Client]:
         yield client
 
 
-def _run(jobs: Sequence[tuple[Run, Job]], results: Results, client: Client, progress: bool | None) -> None:
-    """Make the runs, show how far they are, and keep each as soon as it has ended."""
-    chapter = results.plan.chapter
-    futures = {client.submit(execute, job, key=f"{chapter}-{run.name}"): run for run, job in jobs}
-    failed, total = 0, len(results.plan.runs)
-    counts = {"total": total, "initial": total - len(jobs), "unit": "run", "smoothing": 0}
-    with tqdm(desc=chapter, **counts, disable=None if progress is None else not progress) as bar:
-        while futures:
-            running = min(len(futures), sum(client.nthreads().values()))
-            bar.set_postfix_str(f"{running} running, {failed} failed", refresh=sys.stderr.isatty())
+def _run(
+    runs: Sequence[Run], threads: int | None, results: Results, client: Client, progress: bool | None
+) -> None:
+    """Make the runs, show how far they are, and keep each as soon as it has ended.
+
+    A worker is given one run at a time: when it dies, Dask counts that against every run it was given.
+    """
+    plan, waiting, futures = results.plan, deque(runs), {}
+    failed, total = 0, len(plan.runs)
+    counts = {"total": total, "initial": total - len(runs), "unit": "run", "smoothing": 0}
+    with tqdm(desc=plan.chapter, **counts, disable=None if progress is None else not progress) as bar:
+        while waiting or futures:
+            while waiting and len(futures) < max(1, sum(client.nthreads().values())):
+                run = waiting.popleft()
+                job = Job(plan.chapter, plan.text, run.values, plan.package, threads)
+                futures[client.submit(execute, job, key=f"{plan.chapter}-{run.name}")] = run
+            bar.set_postfix_str(f"{len(futures)} running, {failed} failed", refresh=sys.stderr.isatty())
             for future in _ended(list(futures)):
                 run, outcome = futures.pop(future), _outcome(future)
                 results.keep(run, outcome)

@@ -63,6 +63,7 @@ def page(plan: Plan, rows: Sequence[Row], folder: Path) -> str:
         shown=shown,
         table=[dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)],
         same=same,
+        spread=SEED in swept and len(swept) > 1,
         changing=changing,
         constant=constant,
         figures=[picture for row in rows if (picture := _key_figure(row, swept, folder))],

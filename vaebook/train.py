@@ -195,7 +195,8 @@ def fit(
         returned, each example weighing the same, and what ``validate`` measured at its end.
 
     Raises:
-        FloatingPointError: a loss was not finite; says in which epoch and batch, and what to try.
+        FloatingPointError: a loss was not finite; says in which epoch and batch, or after which epoch in
+            validation, and what to try.
         CheckpointError: the checkpoint is damaged, or of another run.
     """
     require_positive(epochs=epochs)
@@ -214,7 +215,7 @@ def fit(
             _refuse_infinities(values, epoch)
             row = _means(weights, values)
             if validate is not None:
-                row |= {f"validation {name}": float(value) for name, value in validate().items()}
+                row |= _validated(validate(), epoch)
             history.append(row)
             bar.set_postfix_str(_words(row))
             if isinstance(schedule, ReduceLROnPlateau):
@@ -288,6 +289,17 @@ def _collect(
 
 def _means(weights: Tensor, values: Mapping[str, Tensor]) -> dict[str, float]:
     return {name: float(weights @ column) for name, column in values.items()}
+
+
+def _validated(values: Mapping[str, float], epoch: int) -> dict[str, float]:
+    """What was measured after an epoch, each name after "validation"."""
+    row = {f"validation {name}": float(value) for name, value in values.items()}
+    if not all(map(math.isfinite, row.values())):
+        raise FloatingPointError(
+            f"validation after epoch {epoch} found {_words(row)}; look for images outside the range of the "
+            "others, or try a smaller learning rate"
+        )
+    return row
 
 
 def _refuse_infinities(values: Mapping[str, Tensor], epoch: int) -> None:
