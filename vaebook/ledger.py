@@ -16,6 +16,7 @@ VERDICTS = {
     "contradicted": "measured otherwise",
     "illustration": "a drawing, with nothing to measure",
     "out of reach": "needs data that cannot be had here; nothing was run",
+    "not measured": "outside of this book; nothing was run",
 }
 KINDS = ("equation", "figure", "table", "claim", "listing")
 NUMBERED = ("equations", "figures", "tables")
