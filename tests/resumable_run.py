@@ -1,7 +1,8 @@
 """A small training run in which everything has a state; it kills itself at a moment of the caller's choice.
 
-``python resumable_run.py CHECKPOINT RESULT MOMENT``, with a moment such as ``batch 14``: at the start of the
-14th batch of this process it sends itself SIGKILL, as ``kill -9`` would.
+``python resumable_run.py CHECKPOINT RESULT PATIENCE MOMENT``, with a moment such as ``batch 14``: at the start
+of the 14th batch of this process it sends itself SIGKILL, as ``kill -9`` would. The loss to stop by is best
+after the first epoch: a run of patience 3 ends early, after four epochs, and one of patience 5 after all five.
 """
 
 import os
@@ -39,7 +40,7 @@ def deadly(moment: str, name: str, function: Callable, calls: Counter) -> Callab
     return call
 
 
-def main(checkpoint: str, result: str, moment: str) -> None:
+def main(checkpoint: str, result: str, patience: str, moment: str) -> None:
     calls = Counter()
     os.fsync = deadly(moment, "fsync", os.fsync, calls)  # the new checkpoint is half on the disk
     os.replace = deadly(moment, "replace", os.replace, calls)  # it is whole, and not yet in its place
@@ -47,7 +48,7 @@ def main(checkpoint: str, result: str, moment: str) -> None:
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 6))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=EPOCHS)
-    stop = train.EarlyStopping(model, "rising", patience=3)  # best after the first epoch, and over after four
+    stop = train.EarlyStopping(model, "rising", patience=int(patience))
     batches = Batches()
 
     def losses(x):

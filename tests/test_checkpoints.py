@@ -15,16 +15,27 @@ from vaebook.checkpoints import Checkpoint, CheckpointError
 SCRIPT = Path(__file__).with_name("resumable_run.py")
 
 
-def run(folder: Path, moment: str) -> int:
-    command = [sys.executable, SCRIPT, folder / "run.pt", folder / "result.pt", moment]
+def run(folder: Path, patience: int, moment: str) -> int:
+    command = [sys.executable, SCRIPT, folder / "run.pt", folder / "result.pt", str(patience), moment]
     return subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120).returncode
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    assert run(folder, "never") == 0
-    return torch.load(folder / "result.pt")
+    """What runs end with that nobody kills, by their patience."""
+    results = {}
+    for patience in (3, 5):
+        folder = tmp_path_factory.mktemp("uninterrupted")
+        assert run(folder, patience, "never") == 0
+        results[patience] = torch.load(folder / "result.pt")
+    return results
+
+
+def test_the_impatient_run_stops_early_and_the_patient_one_does_not(uninterrupted):
+    assert {patience: len(result["history"]["loss"]) for patience, result in uninterrupted.items()} == {
+        3: 4,
+        5: 5,
+    }
 
 
 def equal(first: dict, second: dict) -> bool:
@@ -35,22 +46,29 @@ def equal(first: dict, second: dict) -> bool:
 
 # An epoch has six batches, a save one fsync and one replace.
 @pytest.mark.parametrize(
-    "moments",
-    [["batch 9"], ["fsync 3"], ["replace 4"], ["replace 2", "batch 8", "fsync 1"]],
-    ids=" then ".join,
+    ("patience", "moments"),
+    [
+        (3, ["batch 9"]),
+        (3, ["fsync 3"]),
+        (3, ["replace 4"]),
+        (3, ["replace 2", "batch 8", "fsync 1"]),
+        (5, ["batch 9"]),
+    ],
 )
-def test_a_run_that_was_killed_ends_with_the_same_weights_bit_by_bit(tmp_path, uninterrupted, moments):
+def test_a_run_that_was_killed_ends_with_the_same_weights_bit_by_bit(
+    tmp_path, uninterrupted, patience, moments
+):
     for moment in moments:
-        assert run(tmp_path, moment) == -signal.SIGKILL
+        assert run(tmp_path, patience, moment) == -signal.SIGKILL
         assert not (tmp_path / "result.pt").exists()
-    assert run(tmp_path, "never") == 0
-    assert equal(torch.load(tmp_path / "result.pt"), uninterrupted)
+    assert run(tmp_path, patience, "never") == 0
+    assert equal(torch.load(tmp_path / "result.pt"), uninterrupted[patience])
 
 
 def test_a_finished_run_trains_no_further(tmp_path, uninterrupted):
     for moment in ("never", "batch 1"):  # the second time there is no batch at which to die
-        assert run(tmp_path, moment) == 0
-    assert equal(torch.load(tmp_path / "result.pt"), uninterrupted)
+        assert run(tmp_path, 3, moment) == 0
+    assert equal(torch.load(tmp_path / "result.pt"), uninterrupted[3])
 
 
 @pytest.fixture
