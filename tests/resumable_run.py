@@ -1,8 +1,8 @@
 """A small training run in which everything has a state; it kills itself at a moment of the caller's choice.
 
-``python resumable_run.py CHECKPOINT RESULT PATIENCE MOMENT``, with a moment such as ``batch 14``: at the start
-of the 14th batch of this process it sends itself SIGKILL, as ``kill -9`` would. The loss to stop by is best
-after the first epoch: a run of patience 3 ends early, after four epochs, and one of patience 5 after all five.
+``python resumable_run.py CHECKPOINT RESULT PATIENCE MOMENT``, with a moment such as ``batch 14``: at the
+start of the 14th batch of this process it sends itself SIGKILL, as ``kill -9`` would. The loss to stop by is
+best after the first epoch: with a patience of 3 a run ends after four epochs, with 5 after all five.
 """
 
 import os
