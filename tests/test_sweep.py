@@ -5,6 +5,7 @@ import subprocess
 import sys
 from contextlib import ExitStack, contextmanager, nullcontext
 
+import dask
 import pandas as pd
 import psutil
 import pytest
@@ -339,6 +340,15 @@ def test_the_engine_listens_on_the_loopback_address_only(monkeypatch, place):
     sweep.sweep(place.plan(1), place.results)
     assert addresses
     assert set(addresses) == {"127.0.0.1"}
+
+
+def test_workers_do_not_watch_themselves():
+    before = {key: dask.config.get(key) for key in sweep.UNWATCHED}
+    with sweep._engine(1, None) as client:
+        for key, value in sweep.UNWATCHED.items():
+            assert [*client.run(dask.config.get, key).values()] == [value]
+        assert [info["memory_limit"] for info in client.scheduler_info()["workers"].values()] == [0]
+    assert {key: dask.config.get(key) for key in sweep.UNWATCHED} == before  # Dask has these settings
 
 
 def test_a_sweep_is_listed_and_its_time_estimated_without_running(finished):

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import dask
 from dask.system import CPU_COUNT
 from distributed import Client, Future, KilledWorker, LocalCluster, wait
 from distributed.comm import CommClosedError
@@ -29,6 +30,12 @@ from vaebook.sweep_table import Row
 
 ANSWER_SECONDS = 10  # how long a scheduler may take to answer
 REFRESH_SECONDS = 1  # how often the progress bar tells the time
+# Dask watches its workers many times a second and takes a tenth of a core from the runs; nothing reads it.
+UNWATCHED = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+}
 
 
 class SweepError(RuntimeError):
@@ -234,9 +241,11 @@ def _engine(workers: int, scheduler: str | None) -> Iterator[Client]:
             yield client
         return
     with (
+        dask.config.set(UNWATCHED),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
+            memory_limit=0,  # the memory is in the processes of the runs, which Dask does not see
             host="127.0.0.1",
             scheduler_kwargs={"allowed_failures": 1, "dashboard": False, "dashboard_address": "127.0.0.1:0"},
             silence_logs=logging.CRITICAL,
