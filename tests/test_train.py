@@ -1,7 +1,10 @@
 import math
 import platform
+import shutil
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 import pytest
 import torch
@@ -156,6 +159,24 @@ def test_losses_are_compiled_when_asked_for(regression, monkeypatch):
     assert "compiled" not in train.gradient_step(losses, optimizer)(batches[0])
     assert "compiled" in train.gradient_step(losses, optimizer, compile=True)(batches[0])
     assert compiled == [losses]
+
+
+HAS_COMPILER = shutil.which("g++") and Path(sysconfig.get_path("include"), "Python.h").is_file()
+
+
+@pytest.mark.skipif(not HAS_COMPILER, reason="torch.compile needs g++ and Python.h")
+def test_compiled_losses_learn_the_same(regression):
+    model, batches, losses = regression
+    start = {name: weights.clone() for name, weights in model.state_dict().items()}
+    ends = []
+    for compiled in (False, True):
+        model.load_state_dict(start)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+        step = train.gradient_step(losses, optimizer, precision="float32", compile=compiled)
+        train.fit(step, batches, epochs=5)  # the last batch is a short one
+        ends.append(torch.nn.utils.parameters_to_vector(model.parameters()).detach())
+    assert not torch.equal(ends[0], torch.cat([weights.flatten() for weights in start.values()]))
+    torch.testing.assert_close(*ends, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("max_norm", [0, -1.0, math.nan])
