@@ -9,9 +9,10 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from vaebook import data
+from vaebook import data, sweep_plan
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
+BOOK = FOLDER.with_name("book")
 
 
 @pytest.fixture
@@ -167,3 +168,40 @@ def test_a_failed_run_is_no_measurement(module, monkeypatch):
     monkeypatch.setattr(speed.sweep, "sweep", lambda *_, **__: failed)
     with pytest.raises(RuntimeError, match="1 of 1 runs failed, the first with: no memory"):
         speed.seconds(None)
+
+
+def test_blocks_of_seeds_have_no_seed_in_common(module):
+    over_seeds = module("over_seeds")
+    found = over_seeds.over_seeds(BOOK)
+    assert {"vae", "vae_numpy", "frey_faces"} <= set(found)
+    for name, seeds in found.items():
+        runs = sweep_plan.plan(BOOK, name, over_seeds.grid(name, seeds)).runs
+        used = [run.values["seed"] + number for run in runs for number in range(run.values["seeds"])]
+        assert len(used) == len(set(used)) >= over_seeds.BLOCKS
+
+
+def test_the_table_of_a_chapter_is_kept_only_if_all_its_runs_are_done(module, monkeypatch, tmp_path):
+    over_seeds = module("over_seeds")
+    ends = iter([["done", "failed"], ["done", "done"]])
+
+    def sweep(plan, folder, *, progress):
+        folder.mkdir(exist_ok=True)
+        (folder / "results.csv").write_text(plan.chapter)
+        return [SimpleNamespace(status=status, error="no memory") for status in next(ends)]
+
+    monkeypatch.setattr(over_seeds.sweep, "sweep", sweep)
+    monkeypatch.setattr(over_seeds.sweep, "folder_of", lambda book, name: tmp_path / name)
+    monkeypatch.setattr(over_seeds, "RESULTS", tmp_path / "results")
+    monkeypatch.chdir(FOLDER)
+    with pytest.raises(RuntimeError, match="1 of 2 runs of vae failed, the first with: no memory"):
+        over_seeds.main(["vae"])
+    assert not (tmp_path / "results").exists()
+    over_seeds.main(["vae"])
+    assert (tmp_path / "results" / "vae.csv").read_text() == "vae"
+
+
+def test_a_chapter_without_seeds_is_refused(module, capsys, monkeypatch):
+    monkeypatch.chdir(FOLDER)
+    with pytest.raises(SystemExit):
+        module("over_seeds").main(["elbo"])
+    assert "no chapter with seeds: elbo; there are autoencoder_variants," in capsys.readouterr().err

@@ -375,6 +375,20 @@ def test_how_a_stream_is_cut_does_not_matter():
     assert compare_outputs([stream("1\n2\n")], [stream("1\n"), stream("2\n")], DEFAULT) == []
 
 
+def test_where_the_plain_text_of_a_table_is_broken_does_not_matter():
+    def table(numbers):
+        frame = pd.DataFrame(
+            [[f"{number:.3g} ({number:.3g})" for number in numbers]], columns=["a" * 32, "b" * 32, "c"]
+        )
+        return shown({"text/html": frame.to_html(), "text/plain": repr(frame)})
+
+    broken, whole = table([11.25, 22.5, 33.75]), table([11.25, 22.5, 33])
+    assert "..." in broken["data"]["text/plain"]
+    assert "..." not in whole["data"]["text/plain"]
+    assert compare_outputs([broken], [whole], Tolerance(rtol=0.05, integers=True)) == []
+    assert "33.8 was stored, 33 came out" in compare_outputs([broken], [whole], DEFAULT)[0]
+
+
 def test_what_the_reader_sees_is_counted_once():
     table = shown({"text/html": "<table><tr><td>1.5</td><td>2</td></tr></table>", "text/plain": "1.5 2"})
     figure = shown({"image/png": "iVBO", "text/plain": "<Figure size 1 with 1 Axes>"})

@@ -186,14 +186,22 @@ def _join_streams(outputs: Sequence[Mapping]) -> list[dict]:
 
 
 def _contents(output: Mapping) -> dict[str, object]:
-    """What an output holds, by mime type; a stream by its name."""
+    """What an output holds, by mime type; a stream by its name.
+
+    Of a table in HTML the plain text is left out: pandas breaks a wide one at columns that depend on how wide
+    its numbers are printed.
+    """
     match output["output_type"]:
         case "stream":
             return {output["name"]: output["text"]}
         case "error":
             return {"error": f"{output['ename']}: {output['evalue']}"}
         case _:
-            return output["data"]
+            data = output["data"]
+            is_table = "<table" in _as_text(data.get("text/html", ""))
+            return {
+                mime: content for mime, content in data.items() if not (is_table and mime == "text/plain")
+            }
 
 
 def _kind(output: Mapping) -> str:
