@@ -16,7 +16,8 @@ another seed, which is what a wrong run looks like. Their distances from the rec
     other_seed               other seed: as ``needed``
 
 A machine without matrix units leaves these two columns as they are where nothing else has changed, and empty
-elsewhere.
+elsewhere. A record that was made with matrix units (``vae_balance``) has the distance of a run without them,
+with vector instructions for bfloat16, there.
 
     python tests/calibration.py                 all chapters; exit status 1 if an honest run would fail
     python tests/calibration.py vae elbo        only some
