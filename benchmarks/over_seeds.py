@@ -16,26 +16,24 @@ from vaebook.files import replacing
 from vaebook.parameters import Parameter
 
 BLOCKS = 3
-ONE_BLOCK = {"frey_faces"}  # its first split is the library's own, whatever the seed
+WITHOUT_BLOCKS = {"frey_faces"}  # its seeds are splits of the film, and the first one is always the same
 RESULTS = Path(__file__).parent / "results" / "over-seeds"
 
 
 def over_seeds(book: Path) -> dict[str, Parameter]:
-    """The chapters with a number of seeds as a parameter, and that parameter."""
+    """The chapters with a number of seeds that can be put in blocks, and that parameter."""
     found = {}
     for name in chapters.names(book):
         path = chapters.text_path(book, name)
         schema = chapters.schema(chapters.read_text(path)) if path.is_file() else []
         by_name = {parameter.name: parameter for parameter in schema}
-        if "seeds" in by_name:
+        if "seeds" in by_name and name not in WITHOUT_BLOCKS:
             found[name] = by_name["seeds"]
     return found
 
 
-def grid(name: str, seeds: Parameter) -> dict[str, list[str]]:
-    """The values of a sweep of a chapter in blocks of seeds, as on the command line."""
-    if name in ONE_BLOCK:
-        return {"seeds": [str(BLOCKS)]}
+def grid(seeds: Parameter) -> dict[str, list[str]]:
+    """The values of a sweep in blocks of seeds, as on the command line."""
     fewest = int(dict(seeds.bounds)[">="])
     return {"seed": [f"0:{BLOCKS * fewest}:{fewest}"], "seeds": [str(fewest)]}
 
@@ -68,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if unknown := sorted(set(names) - set(found)):
         parser.error(f"no chapter with seeds: {', '.join(unknown)}; there are {', '.join(found)}")
     for name in names:
-        values = grid(name, found[name])
+        values = grid(found[name])
         words = [f"-p {key} {' '.join(some)}" for key, some in values.items()]
         print("vaebook sweep", name, *words, flush=True)
         record(book, name, values)
