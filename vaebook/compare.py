@@ -113,7 +113,7 @@ def tolerance(metadata: Mapping) -> Tolerance:
 
 
 def compare_outputs(stored: Sequence[Mapping], fresh: Sequence[Mapping], tolerance: Tolerance) -> list[str]:
-    """Compare the outputs of a cell with the recorded ones, in order and in every mime type.
+    """Compare a cell's outputs with the recorded ones, in order, in every mime type but a table's plain text.
 
     Args:
         stored: the outputs in the record, as in the notebook format.
