@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 SAMPLE = """\
 ---
 quick: {size: 16}
+key_figure: fig-square
 ---
 
 # A sample chapter

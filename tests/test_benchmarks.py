@@ -149,17 +149,23 @@ def test_sweeps_are_compared_on_the_same_runs_from_nothing(module, monkeypatch, 
     monkeypatch.setattr(speed.sweep, "sweep", sweep)
     monkeypatch.setattr(speed.sweep, "CPU_COUNT", 3)
     monkeypatch.chdir(FOLDER)
-    speed.main(["--also", "seeds=1", "--output", str(tmp_path / "speed.json")])
+    monkeypatch.setattr(speed, "RESULTS", tmp_path)
+    speed.main(["--also", "seeds=1"])
     asked = {"latent_dim": [2, 10, 20], "seed": [0, 1, 2], "epochs": [1], "seeds": [1]}
     alone = [{"workers": 1, "threads": 1}, {"workers": 1, "threads": 3}]
     assert made == [(asked, way, []) for way in (*alone, {})]
-    kept = json.loads((tmp_path / "speed.json").read_text())
+    kept = json.loads((tmp_path / "sweep-speed.json").read_text())
     assert kept["runs"] == 9
     assert list(kept["seconds"]) == list(speed.ways())
     assert all(taken > 0 for taken in kept["seconds"].values())
     assert kept["provenance"]["parameters"]["seeds"] == ["1"]
     assert "the sweep is 1.00 times as fast as sweep" not in (said := capsys.readouterr().out)
     assert said.count("times as fast as one after another") == 2
+
+    speed.main(["--without-all-cores"])
+    kept = json.loads((tmp_path / "sweep-speed-long.json").read_text())
+    assert list(kept["seconds"]) == ["one after another, one thread each", "sweep"]
+    assert "seeds" not in kept["provenance"]["parameters"]
 
 
 def test_a_failed_run_is_no_measurement(module, monkeypatch):
@@ -182,7 +188,7 @@ def test_blocks_of_seeds_have_no_seed_in_common(module):
 
 def test_the_table_of_a_chapter_is_kept_only_if_all_its_runs_are_done(module, monkeypatch, tmp_path):
     over_seeds = module("over_seeds")
-    ends = iter([["done", "failed"], ["done", "done"]])
+    ends = iter([["done", "failed"], ["done", "done"], ["done", "done"]])
 
     def sweep(plan, folder, *, progress):
         folder.mkdir(exist_ok=True)
@@ -193,9 +199,9 @@ def test_the_table_of_a_chapter_is_kept_only_if_all_its_runs_are_done(module, mo
     monkeypatch.setattr(over_seeds.sweep, "folder_of", lambda book, name: tmp_path / name)
     monkeypatch.setattr(over_seeds, "RESULTS", tmp_path / "results")
     monkeypatch.chdir(FOLDER)
-    with pytest.raises(RuntimeError, match="1 of 2 runs of vae failed, the first with: no memory"):
-        over_seeds.main(["vae"])
-    assert not (tmp_path / "results").exists()
+    with pytest.raises(SystemExit, match="1 of 2 runs of vae failed, the first with: no memory"):
+        over_seeds.main(["vae", "cvae"])
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["cvae.csv"]
     over_seeds.main(["vae"])
     assert (tmp_path / "results" / "vae.csv").read_text() == "vae"
 

@@ -46,7 +46,7 @@ def test_a_text_and_its_record_have_the_same_form(book):
     text = read_text(book.folder / "text" / "sample.md")
     record = chapters.read_record(book.folder / "sample.ipynb")
     assert text.metadata == record.metadata
-    assert set(text.metadata) == {"kernelspec", "language_info", "quick"}
+    assert set(text.metadata) == {"kernelspec", "language_info", "quick", "key_figure"}
     assert [cell.metadata for cell in text.cells] == [cell.metadata for cell in record.cells]
     assert [cell.id for cell in text.cells] == [f"cell-{n}" for n in range(1, 13)]
 

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from vaebook.files import replacing
+from vaebook.files import remove_leftovers, replacing
 
 
 def test_a_file_is_written_and_its_folder_made(tmp_path):
@@ -45,3 +45,11 @@ def test_a_full_disk_leaves_the_old_content(tmp_path, monkeypatch):
         file.write(b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    kept = [tmp_path / name for name in (".lock", ".hidden.csv", "table.csv", "table.1234")]
+    for path in [*kept, tmp_path / ".table.csv.1234"]:
+        path.write_bytes(b"")
+    remove_leftovers(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)

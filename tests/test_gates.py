@@ -151,6 +151,14 @@ NEST = "\n\n````{solution} ex\n```{code-cell} python\n1\n```\n````"
         (quick({"size": 32}), "the header's quick run has the default values, and would test nothing"),
         (quick({"size": 4}), "size must be >= 8 and <= 256, got 4"),
         (quick({"sise": 16}), "unknown parameter 'sise'; did you mean 'size'?"),
+        (
+            header(key_figure="fig-sqare"),
+            "the header names the unknown key_figure 'fig-sqare'; did you mean 'fig-square'? known: ",
+        ),
+        (
+            header(key_figure=None),
+            "the header must name the figure that sweeps show, for example key_figure: fig-square",
+        ),
         (prose("of it", f"of it{NEST}"), "markdown cell 1 holds a code-cell inside another directive"),
         (prose("sample-half", "sample"), "equation 'sample' is not checked"),
         (prose("promises little", "promises 0.5"), "markdown cell 1 has the number '0.5' behind"),

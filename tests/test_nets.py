@@ -54,6 +54,23 @@ def shapes_by_layer(network: nn.Module, x: torch.Tensor) -> list[tuple[int, ...]
     return shapes
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_a_transposed_convolution_is_that_of_torch_with_the_same_gradients(stride):
+    shape = (3, 4, 5, stride, 2, stride - 1)
+    ours, theirs = nets.ConvTranspose2d(*shape).double(), nn.ConvTranspose2d(*shape).double()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 6, 5, dtype=torch.float64)
+    found = []
+    for layer in (ours, theirs):
+        leaf = x.clone().requires_grad_()
+        images = layer(leaf)
+        images.square().sum().backward()
+        found.append([images, leaf.grad, layer.weight.grad, layer.bias.grad])
+    torch.testing.assert_close(*found)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ours.float()(x.float()).dtype == torch.bfloat16
+
+
 def test_conv_networks_are_by_default_those_of_the_source():
     encoder = nets.ConvEncoder((1, 28, 28), 4)
     assert shapes_by_layer(encoder, torch.rand(2, 1, 28, 28)) == [(32, 28, 28)] + 3 * [(64, 14, 14)]

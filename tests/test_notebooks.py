@@ -42,7 +42,7 @@ def test_an_unknown_chapter_is_refused_with_a_guess(book):
 def test_a_record_is_the_text_with_outputs_and_nothing_that_changes(book):
     record = book.read("sample")
     assert gates.problems(book.folder, "sample") == []
-    assert set(record.metadata) == {"kernelspec", "language_info", "quick"}
+    assert set(record.metadata) == {"kernelspec", "language_info", "quick", "key_figure"}
     assert record.metadata.kernelspec.language == record.metadata.language_info.name == "python"
     assert [cell.id for cell in record.cells] == [f"cell-{n}" for n in range(1, 13)]
     assert {key for cell in record.cells for key in cell.metadata} == {"tags", "mystnb", "compare"}

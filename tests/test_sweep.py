@@ -9,9 +9,11 @@ import dask
 import pandas as pd
 import psutil
 import pytest
+from distributed import Client
 from filelock import FileLock
 
 from vaebook import sweep, sweep_plan
+from vaebook.__main__ import NO_SWEEP
 from vaebook.sweep import SweepError
 
 COUNTING = """\
@@ -92,10 +94,11 @@ class Place:
         return pd.read_csv(self.results / "results.csv", keep_default_na=False)
 
     @contextmanager
-    def command(self, *numbers, workers=1, gated):
+    def command(self, *numbers, workers=1, gated, scheduler=None):
         """The command line in a process of its own."""
         arguments = ["-p", "number", *numbers, "-p", "place", self.notes, "-p", "gated", gated]
-        arguments += ["-o", self.results, "--workers", workers]
+        arguments += ["-o", self.results]
+        arguments += ["--scheduler", scheduler] if scheduler else ["--workers", workers]
         command = [sys.executable, "-m", "vaebook", "sweep", "sample", *map(str, arguments)]
         options = {"cwd": self.book.root, "env": SHOWING, "stderr": subprocess.PIPE, "text": True}
         options["preexec_fn"] = hear_interrupts
@@ -234,13 +237,29 @@ def test_a_killed_sweep_loses_no_finished_run_and_leaves_no_process(place):
         process.kill()
     assert psutil.wait_procs(family, timeout=PATIENCE)[1] == []
     assert place.table()["number"].tolist() == [1]
-    assert not list(place.results.glob("**/*.part"))
+    leftover = place.results / "runs" / f".number=1.json.{process.pid}"  # as if it had been killed in a write
+    leftover.write_text("{")
 
     gate.open()
     with place.command(1, 2, gated=2) as process:
         assert process.wait(PATIENCE) == 0
     assert place.log() == [1, 2, 2]
     assert place.table()["number"].tolist() == [1, 2]
+    assert not leftover.exists()
+
+
+def test_a_run_that_ends_while_an_interrupt_comes_is_kept(place, monkeypatch):
+    keep, interrupts = sweep.Results.keep, [KeyboardInterrupt()]
+
+    def interrupted(*arguments):
+        if interrupts:
+            raise interrupts.pop()
+        keep(*arguments)
+
+    monkeypatch.setattr(sweep.Results, "keep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sweep.sweep(place.plan(1), place.results)
+    assert place.table()["number"].tolist() == [1]
 
 
 def test_an_interrupted_sweep_says_how_to_go_on(place):
@@ -291,7 +310,7 @@ def test_a_folder_that_cannot_be_written_is_one_message(place):
 
 @contextmanager
 def cluster(folder):
-    """A scheduler and two workers, processes of their own; the address of the scheduler."""
+    """A scheduler and two workers, processes of their own; the scheduler and its address."""
     with ExitStack() as stack:
 
         def start(tool, *arguments):
@@ -307,12 +326,14 @@ def cluster(folder):
         )
         for name in ("one", "two"):
             start("worker", address, "--name", name, "--nthreads", "1", "--local-directory", str(folder))
-        yield address
+        with Client(address) as client:
+            client.wait_for_workers(2, timeout=PATIENCE)
+        yield scheduler, address
 
 
 def test_workers_elsewhere_give_the_same_table(finished, tmp_path):
     place, _ = finished
-    with cluster(tmp_path) as address:
+    with cluster(tmp_path) as (_, address):
         rows = sweep.sweep(place.plan(1, 2, 3), tmp_path / "results", scheduler=address)
     assert [row.status for row in rows] == ["done", "done", "failed"]
     moment = ["seconds", "recorded", "threads", "provenance_threads", "commit"]
@@ -321,6 +342,50 @@ def test_workers_elsewhere_give_the_same_table(finished, tmp_path):
         for folder in (place.results, tmp_path / "results")
     )
     pd.testing.assert_frame_equal(here.head(3), there)
+
+
+def test_workers_elsewhere_give_up_the_runs_of_a_sweep_that_is_gone(place, tmp_path):
+    gate = Gate(place.notes)
+    with cluster(tmp_path) as (_, address), place.command(1, 2, gated=2, scheduler=address) as process:
+        read_until(process, "1/2")
+        kernel = gate.kernel()
+        process.kill()
+        assert psutil.wait_procs([kernel], timeout=PATIENCE)[1] == []
+    assert place.table()["number"].tolist() == [1]
+
+
+def test_a_scheduler_that_dies_is_one_message_and_costs_no_finished_run(place, tmp_path):
+    gate = Gate(place.notes)
+    with (
+        cluster(tmp_path) as (scheduler, address),
+        place.command(1, 2, gated=2, scheduler=address) as process,
+    ):
+        read_until(process, "1/2")
+        gate.kernel()
+        scheduler.kill()
+        said = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == NO_SWEEP
+    assert "vaebook: Dask answers no more; the same command goes on" in said
+    assert "Traceback" not in said
+    assert place.table()["number"].tolist() == [1]
+
+
+def test_a_scheduler_without_workers_is_told_from_one_that_works(place, monkeypatch):
+    said = []
+
+    class Alone:
+        def nthreads(self):
+            if said:
+                raise KeyboardInterrupt
+            return {}
+
+    monkeypatch.setattr(sweep, "REFRESH_SECONDS", 0)
+    monkeypatch.setattr(sweep, "_engine", lambda *_: nullcontext(Alone()))
+    monkeypatch.setattr(sweep.tqdm, "set_postfix_str", lambda _, words, **__: said.append(words))
+    with pytest.raises(KeyboardInterrupt):
+        sweep.sweep(place.plan(1), place.results, scheduler="tcp://a:1")
+    assert said == ["no worker has come yet, 0 failed"]
+    assert place.log() == []
 
 
 def test_a_scheduler_that_does_not_answer_is_one_message(place, monkeypatch):

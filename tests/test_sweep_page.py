@@ -38,7 +38,7 @@ def sweep(folder, *, key_figure="", dims=(2, 10, 100), seeds=(0, 1)):
             runs.append(Run(values, values, name))
     failed = Row(rows[-1].name, "sample", rows[-1].values, "failed", "ZeroDivisionError: <by> zero")
     asked = {"dim": list(dims), "seed": list(seeds)}
-    return Plan("sample", "", "A & B", asked, runs, ""), [*rows[:-1], failed]
+    return Plan(folder, "sample", "", "A & B", asked, runs, ""), [*rows[:-1], failed]
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +70,10 @@ def test_the_page_counts_links_and_escapes(path):
 def test_a_failed_run_leads_to_its_notebook(tmp_path):
     plan, rows = sweep(tmp_path)
     rows[-1] = replace(rows[-1], notebook=f"runs/{rows[-1].name}.ipynb")
-    row = sweep_page.page(plan, rows, tmp_path).partition("ZeroDivisionError")[2].partition("</tr>")[0]
+    html = sweep_page.page(plan, rows, tmp_path)
+    row = html.partition("ZeroDivisionError")[2].partition("</tr>")[0]
     assert 'href="runs/dim%3D100-seed%3D1.ipynb"' in row
+    assert html.count("dim = 100, seed = 1 (failed)") == html.count("(failed)") >= 1
 
 
 def test_bands_are_explained_where_there_are_some(path, tmp_path):

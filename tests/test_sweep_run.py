@@ -36,8 +36,9 @@ provenance(In, globals(), [SimpleNamespace(name="digits", checksum="abc")])
 """
 
 
-def job(*, number=4, package=None, threads=3, word="None"):
-    return Job("inverting", CHAPTER, {"number": number, "word": word}, package or package_digest(), threads)
+def job(*, number=4, package=None, threads=3, word="None", text=CHAPTER, root="/nowhere"):
+    values = {"number": number, "word": word}
+    return Job("inverting", text, values, package or package_digest(), threads, str(root))
 
 
 def test_a_run_gives_its_notebook_its_results_and_its_provenance(tmp_path, monkeypatch):
@@ -74,8 +75,9 @@ def test_a_run_whose_process_is_killed_is_a_failure():
 def test_another_version_of_the_package_runs_nothing():
     outcome = sweep_run.execute(job(package="another"))
     assert outcome.error == (
-        f"vaebook on {os.uname().nodename} (its version is {sweep_run.vaebook.__version__}) is not what the "
-        "sweep was started with: install the same on every machine, and leave it alone while the sweep runs"
+        f"vaebook {sweep_run.vaebook.__version__} on {os.uname().nodename}, or what it uses, is not what the "
+        "sweep was started with: install the same versions on every machine, and leave them alone while it "
+        "runs"
     )
     assert outcome.provenance["host"] == os.uname().nodename
     assert outcome.notebook == ""
@@ -89,7 +91,30 @@ def test_any_change_of_the_package_changes_its_digest(tmp_path, monkeypatch):
         digests.add(package_digest())
     (tmp_path / "module.py").rename(tmp_path / "renamed.py")
     digests.add(package_digest())
-    assert len(digests) == 4
+    monkeypatch.setattr(sweep_run.importlib.metadata, "version", lambda name: f"another {name}")
+    digests.add(package_digest())
+    assert len(digests) == 5
+
+
+def test_a_chapter_reads_what_lies_around_it(empty_book):
+    (empty_book.root / "benchmarks").mkdir()
+    (empty_book.root / "benchmarks" / "results.txt").write_text("0.5")
+    empty_book.write("sample", "# Sample")
+    empty_book.write("inverting", "# What is here now is not what the sweep was started with")
+    reading = CHAPTER.replace("word=word", "word=str(look())").replace(
+        "import os\n",
+        """import os
+from vaebook.chapters import find_book, front_page, names
+def look():
+    book = find_book()
+    return [(book.parent / "benchmarks" / "results.txt").read_text(), front_page(book), *names(book)]
+""",
+    )
+    outcome = sweep_run.execute(job(text=reading, root=empty_book.root))
+    assert outcome.error == ""
+    assert outcome.results["word"] == "['0.5', 'sample', 'sample', 'inverting']"
+    assert "What is here now" not in outcome.notebook
+    assert (empty_book.root / "benchmarks" / "results.txt").is_file()
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,11 @@ def test_columns_keep_their_types_where_a_value_is_missing(written):
     assert list(table["curve"][0]) == [1.5, 2.5]
 
 
+def test_an_immense_integer_is_kept_as_text():
+    table = sweep_table.frame([row(1, results={"count": 2**70}), row(2, results={"count": 1})])
+    assert table["count"].tolist() == [str(2**70), "1"]
+
+
 def test_csv_is_the_same_as_text(written):
     lines = written["results.csv"].decode().splitlines()
     assert lines[0].startswith("number,rate,status,error,seconds,notebook,count,bound,word,mixed,curve,")

@@ -177,7 +177,7 @@ def test_conv_vae_passes_its_options_to_both_networks():
         kernel_size=5,
     )
     kernels = [tuple(p.shape) for p in model.parameters() if p.dim() == 4]
-    assert kernels == [(5, 2, 5, 5), (6, 5, 5, 5), (6, 5, 5, 5), (4, 5, 5, 5), (4, 2, 5, 5)]
+    assert kernels == [(5, 2, 5, 5), (6, 5, 5, 5), (6, 5, 5, 5), (5, 4, 5, 5), (4, 2, 5, 5)]
     weights = [tuple(p.shape) for p in model.parameters() if p.dim() == 2]
     assert weights == [(9, 24), (7, 9), (6, 7), (24, 3)]
     assert isinstance(model.decode(torch.randn(2, 3)), DiagonalNormal)

@@ -13,7 +13,9 @@ from typer.core import TyperCommand
 import vaebook
 from vaebook.parameters import ParameterError
 
-MOST_COUNTED = 101  # the exit code of a sweep counts failed runs up to here, as GNU parallel does
+# The exit code of a sweep counts failed runs up to the first, and is the second if the sweep itself fails, as
+# GNU parallel does.
+MOST_COUNTED, NO_SWEEP = 101, 255
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Chapters = Annotated[list[str] | None, typer.Argument(metavar="[CHAPTER]...", help="All, if none is named.")]
 
@@ -172,7 +174,8 @@ def sweep(
     """Run a chapter with every combination of values: vaebook sweep vae -p latent_dim 2 10 20 -p seed 0:5.
 
     The same command again runs only what is missing. The exit code says how many runs failed, 101 for
-    more than a hundred. With --help behind the name of a chapter, its parameters are listed.
+    more than a hundred; it is 255 if the sweep cannot start or go on. With --help behind the name of a
+    chapter, its parameters are listed.
     """
     from vaebook import chapters, sweep, sweep_plan
 
@@ -196,7 +199,7 @@ def sweep(
         raise typer.Exit(130) from None
     typer.echo(f"wrote {folder / 'index.html'}")
     if failed := [row for row in rows if row.status == "failed"]:
-        typer.echo(f"vaebook: {len(failed)} of {len(rows)} runs failed; their notebooks tell why", err=True)
+        typer.echo(f"vaebook: {len(failed)} of {len(rows)} runs failed; the page tells why", err=True)
         raise typer.Exit(min(len(failed), MOST_COUNTED))
 
 
@@ -274,14 +277,19 @@ def data(names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; an error of ours is one message and exit code 2 for a mistaken request, else 1."""
+    """Run a command; an error of ours is one message and exit code 2 for a mistaken request, else 1.
+
+    The exit code of a sweep counts runs, so it is another one there.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(None if arguments is None else list(arguments))
+        app(words)
     except Exception as error:
         if not type(error).__module__.startswith("vaebook."):
             raise
         typer.echo(f"vaebook: {error}", err=True)
-        sys.exit(2 if isinstance(error, ValueError) else 1)
+        mistaken = isinstance(error, ValueError)
+        sys.exit(NO_SWEEP if words[:1] == ["sweep"] else 2 if mistaken else 1)
 
 
 if __name__ == "__main__":

@@ -156,6 +156,11 @@ def outputs(notebook: NotebookNode) -> Iterator[NotebookNode]:
         yield from cell.get("outputs", [])
 
 
+def figure_name(cell: Mapping) -> str | None:
+    """The name of the figure that a cell shows, if it has one."""
+    return cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
+
+
 def normalise(notebook: NotebookNode) -> NotebookNode:
     """Strip what differs from run to run: two records of a deterministic chapter are the same file."""
     notebook.nbformat, notebook.nbformat_minor = 4, 5

@@ -26,3 +26,14 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left of files that they were :func:`replacing`.
+
+    Args:
+        folder: where no process writes now.
+    """
+    for path in folder.glob(".*"):
+        if path.suffix[1:].isdigit():
+            path.unlink()

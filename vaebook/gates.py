@@ -162,7 +162,17 @@ def _rules(notebook: NotebookNode) -> list[str]:
         found += _parameter_problems(notebook)
     if problem := needs.problem(notebook):
         found.append(problem)
-    return found
+    return [*found, *_key_figure_problems(notebook, needed=bool(tagged["parameters"]))]
+
+
+def _key_figure_problems(notebook: NotebookNode, *, needed: bool) -> Iterator[str]:
+    """The page of a sweep shows one figure of each run: a chapter with parameters says which."""
+    figures = [name for cell in notebook.cells if (name := chapters.figure_name(cell))]
+    wanted = notebook.metadata.get("key_figure")
+    if wanted is not None and wanted not in figures:
+        yield f"the header names the {unknown('key_figure', str(wanted), figures)}"
+    elif wanted is None and figures and needed:
+        yield f"the header must name the figure that sweeps show, for example key_figure: {figures[-1]}"
 
 
 def _parameter_problems(notebook: NotebookNode) -> Iterator[str]:

@@ -9,6 +9,7 @@ only one sweep at a time writes into a folder.
 import logging
 import math
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,13 +18,12 @@ from pathlib import Path
 import dask
 from dask.system import CPU_COUNT
 from distributed import Client, Future, KilledWorker, LocalCluster, wait
-from distributed.comm import CommClosedError
 from distributed.utils import CancelledError, silence_logging_cmgr
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from vaebook import chapters, provenance, sweep_page, sweep_table
-from vaebook.files import replacing
+from vaebook.files import remove_leftovers, replacing
 from vaebook.sweep_plan import Plan, Run
 from vaebook.sweep_run import Job, Outcome, execute
 from vaebook.sweep_table import Row
@@ -36,6 +36,10 @@ UNWATCHED = {
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "10s",
 }
+
+
+# What a worker executes first: an interrupt from the keyboard is for the sweep, which ends its workers.
+DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 
 
 class SweepError(RuntimeError):
@@ -105,8 +109,11 @@ class Results:
             self._write(name, content)
 
     def _write(self, name: str, content: bytes) -> None:
-        with replacing(self._folder / name) as file:
-            file.write(content)
+        try:
+            with replacing(self._folder / name) as file:
+                file.write(content)
+        except OSError as error:
+            raise _unwritable(self._folder, error) from error
 
 
 def folder_of(book: Path, chapter: str, folder: Path | None = None) -> Path:
@@ -150,8 +157,9 @@ def estimate(
     if scheduler:
         total, where = seconds * waiting, "of one worker's time"
     else:
-        workers = workers or _workers(threads)
-        total, where = seconds * math.ceil(waiting / workers), f"on {workers} workers"
+        workers = min(workers or _workers(threads), max(1, waiting))
+        total = seconds * math.ceil(waiting / workers)
+        where = f"on {workers} worker{'s' if workers > 1 else ''}"
     return f"{words}: about {_duration(total)} {where}, if each takes the {taken} of the record"
 
 
@@ -197,8 +205,8 @@ def sweep(
                     threads = threads or max(1, CPU_COUNT // workers)
                 with _engine(workers, scheduler) as client:
                     _run(waiting, threads, results, client, progress)
-        except (CancelledError, CommClosedError) as error:
-            raise SweepError(f"the Dask scheduler is gone; the same command goes on: {error}") from error
+        except (CancelledError, OSError) as error:
+            raise SweepError(f"Dask answers no more; the same command goes on: {error}") from error
         finally:
             if results.rows:
                 results.publish()
@@ -210,14 +218,21 @@ def _alone_in(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder; the system releases it even if this process is killed."""
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0):
-            yield
+        held = FileLock(folder / ".lock").acquire(timeout=0)
     except Timeout:
         raise SweepError(
             f"another sweep is writing into {folder}: wait for its end, or name another folder with -o"
         ) from None
     except OSError as error:
-        raise SweepError(f"{folder} cannot be written: {error}") from error
+        raise _unwritable(folder, error) from error
+    with held:
+        for place in (folder, folder / "runs"):
+            remove_leftovers(place)
+        yield
+
+
+def _unwritable(folder: Path, error: OSError) -> SweepError:
+    return SweepError(f"{folder} cannot be written: {error}")
 
 
 def _workers(threads: int | None) -> int:
@@ -246,6 +261,7 @@ def _engine(workers: int, scheduler: str | None) -> Iterator[Client]:
             n_workers=workers,
             threads_per_worker=1,
             memory_limit=0,  # the memory is in the processes of the runs, which Dask does not see
+            preload=[DEAF],
             host="127.0.0.1",
             scheduler_kwargs={"allowed_failures": 1, "dashboard": False, "dashboard_address": "127.0.0.1:0"},
             silence_logs=logging.CRITICAL,
@@ -262,28 +278,42 @@ def _run(
 
     A worker is given one run at a time: when it dies, Dask counts that against every run it was given.
     """
-    plan, waiting, futures = results.plan, deque(runs), {}
-    failed, total = 0, len(plan.runs)
+    plan, waiting, futures, failed = results.plan, deque(runs), {}, []
+    total, root = len(plan.runs), str(plan.book.parent.resolve())
     counts = {"total": total, "initial": total - len(runs), "unit": "run", "smoothing": 0}
     with tqdm(desc=plan.chapter, **counts, disable=None if progress is None else not progress) as bar:
-        while waiting or futures:
-            while waiting and len(futures) < max(1, sum(client.nthreads().values())):
-                run = waiting.popleft()
-                job = Job(plan.chapter, plan.text, run.values, plan.package, threads)
-                futures[client.submit(execute, job, key=f"{plan.chapter}-{run.name}")] = run
-            bar.set_postfix_str(f"{len(futures)} running, {failed} failed", refresh=sys.stderr.isatty())
-            for future in _ended(list(futures)):
-                run, outcome = futures.pop(future), _outcome(future)
-                results.keep(run, outcome)
-                if outcome.error:
-                    failed += 1
-                    bar.write(f"failed: {run}: {outcome.error}", file=sys.stderr)
-                bar.update()
-        bar.set_postfix_str(f"0 running, {failed} failed")
+
+        def keep(future: Future) -> None:
+            run, outcome = futures[future], _outcome(future)
+            results.keep(run, outcome)
+            del futures[future]
+            if outcome.error:
+                failed.append(run)
+                bar.write(f"failed: {run}: {outcome.error}", file=sys.stderr)
+            bar.update()
+
+        try:
+            while waiting or futures:
+                slots = sum(client.nthreads().values())
+                while waiting and len(futures) < slots:
+                    run = waiting.popleft()
+                    job = Job(plan.chapter, plan.text, run.values, plan.package, threads, root)
+                    futures[client.submit(execute, job, key=f"{plan.chapter}-{run.name}")] = run
+                running = f"{len(futures)} running" if slots else "no worker has come yet"
+                bar.set_postfix_str(f"{running}, {len(failed)} failed", refresh=sys.stderr.isatty())
+                for future in _ended(list(futures)):
+                    keep(future)
+        finally:  # what has ended while an interrupt was on its way is not lost
+            for future in [future for future in futures if future.status == "finished"]:
+                keep(future)
+        bar.set_postfix_str(f"0 running, {len(failed)} failed")
 
 
 def _ended(futures: Sequence[Future]) -> set[Future]:
     """Those that have ended, after a while at most: there may be none."""
+    if not futures:
+        time.sleep(REFRESH_SECONDS)
+        return set()
     try:
         return wait(futures, timeout=REFRESH_SECONDS, return_when="FIRST_COMPLETED").done
     except TimeoutError:

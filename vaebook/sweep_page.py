@@ -18,7 +18,7 @@ import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 
-from vaebook import sweep_table
+from vaebook import chapters, sweep_table
 from vaebook.sweep_plan import Plan
 from vaebook.sweep_table import Row
 
@@ -83,14 +83,14 @@ def _sortable(value: object) -> str:
 
 
 def _key_figure(row: Row, swept: Sequence[str], folder: Path) -> Picture | None:
-    """The figure that the header of the chapter names as its ``key_figure``, or the last one."""
+    """The figure that the header of the chapter names as its ``key_figure``, or the last one there is."""
     if not row.notebook:
         return None
     notebook = json.loads((folder / row.notebook).read_text("utf-8"))
     wanted = notebook["metadata"].get("key_figure")
     found = {}
     for number, cell in enumerate(notebook["cells"]):
-        name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name", number)
+        name = chapters.figure_name(cell) or number
         for output in cell.get("outputs", []):
             for mime in PICTURES:
                 if mime in output.get("data", {}):
@@ -98,6 +98,8 @@ def _key_figure(row: Row, swept: Sequence[str], folder: Path) -> Picture | None:
     if not found:
         return None
     caption = ", ".join(f"{name} = {row.values[name]}" for name in swept)
+    if row.status == "failed":
+        caption += " (failed)"
     return Picture(found.get(wanted, [*found.values()][-1]), caption, row.notebook)
 
 

@@ -1,7 +1,6 @@
 """What a sweep is to run: every combination of some values of a chapter's parameters, checked as a whole."""
 
 import hashlib
-import importlib.metadata
 import itertools
 import json
 import math
@@ -10,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vaebook import chapters, provenance
+from vaebook import chapters
 from vaebook.parameters import Parameter, ParameterError, check_values
 from vaebook.sweep_run import package_digest
 
@@ -26,7 +25,7 @@ class Run:
         asked: the values of the parameters that were named.
         values: those of all parameters.
         name: of its files; tells the values that are not the defaults, and ends in a digest of the chapter's
-            text, all values, this package and the versions of what it uses.
+            text, all values, this package and the versions of what results follow from.
     """
 
     asked: Mapping[str, object]
@@ -42,14 +41,16 @@ class Plan:
     """A sweep that can start.
 
     Attributes:
+        book: the book's folder.
         chapter: its name.
         text: what is written in it.
         title: its first heading.
         asked: the values of each parameter that was named, in the order of the request.
         runs: every combination of them; the values of the last parameter change fastest.
-        package: the digest of this package.
+        package: the :func:`vaebook.sweep_run.package_digest`.
     """
 
+    book: Path
     chapter: str
     text: str
     title: str
@@ -88,7 +89,7 @@ def plan(book: Path, chapter: str, words: Mapping[str, Sequence[str]]) -> Plan:
         complete = defaults | combination
         changed = [f"{name}={value}" for name, value in complete.items() if value != defaults[name]]
         runs.append(Run(combination, complete, _name(changed, _key(text, complete, package))))
-    return Plan(chapter, text, chapters.title(notebook), asked, runs, package)
+    return Plan(book, chapter, text, chapters.title(notebook), asked, runs, package)
 
 
 def _values(parameters: Sequence[Parameter], name: str, words: Sequence[str], chapter: str) -> list[object]:
@@ -112,15 +113,14 @@ def _range(name: str, word: str, bounds: re.Match) -> range:
         raise ParameterError(
             f"{name}: the range {word} is empty: FIRST:END counts up to END - 1, FIRST:END:STEP in steps"
         )
-    if len(numbers) > LARGEST:
+    if numbers[LARGEST:]:  # its length may be too large a number for len
         raise ParameterError(f"{name}: the range {word} is too long: a sweep has at most {LARGEST:,} runs")
     return numbers
 
 
 def _key(text: str, values: Mapping[str, object], package: str) -> str:
     """The digest of what a run is made from, whatever processor makes it."""
-    versions = [importlib.metadata.version(name) for name in provenance.PACKAGES]
-    content = json.dumps([text, values, package, versions], sort_keys=True)
+    content = json.dumps([text, values, package], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

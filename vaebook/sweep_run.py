@@ -5,7 +5,9 @@ process ends when the worker does, and takes its kernel and its files with it.
 """
 
 import ast
+import contextlib
 import hashlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -24,6 +26,7 @@ from vaebook import chapters, compare, notebooks, provenance
 from vaebook.chapters import NotebookError
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+LOOK_SECONDS = 1  # how often a run asks whether the sweep still waits for it
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Job:
         values: of all its parameters.
         package: the :func:`package_digest` that the sweep was started with.
         threads: how many the run may use; None for as many as the worker's environment says, else one.
+        root: the folder of the book's project where the sweep was started. A chapter that reads what lies
+            there, such as recorded results, needs a machine that has it at the same place.
     """
 
     chapter: str
@@ -43,6 +48,7 @@ class Job:
     values: Mapping[str, object]
     package: str
     threads: int | None
+    root: str
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,12 @@ class Outcome:
 
 
 def package_digest() -> str:
-    """Short digest of this package's sources; they hold the checksums of the data sets, too."""
-    digest = hashlib.sha256(vaebook.__version__.encode())
+    """Short digest of this package and of the versions of Python and of what results follow from.
+
+    The package's sources hold the checksums of the data sets, too.
+    """
+    versions = [*map(str, sys.version_info[:2]), *map(importlib.metadata.version, provenance.PACKAGES)]
+    digest = hashlib.sha256(" ".join(versions).encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:12]
@@ -74,6 +84,8 @@ def package_digest() -> str:
 
 def execute(job: Job) -> Outcome:
     """Run a chapter in a new process; a Dask worker calls this.
+
+    The run ends early if the sweep is gone, or has stopped waiting for it.
 
     Returns:
         The outcome, of a run that failed, too.
@@ -95,11 +107,27 @@ def execute(job: Job) -> Outcome:
                 start_new_session=True,  # an interrupt from the keyboard is for the sweep
             ) as process,
         ):
-            code = process.wait()
+            while (code := process.poll()) is None:
+                if not _awaited():
+                    process.stdin.close()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(LOOK_SECONDS)
         if code == 0:
             return Outcome(**json.loads((folder / "outcome.json").read_text("utf-8")))
         last_words = (folder / "log").read_text("utf-8", errors="replace").strip().splitlines()[-1:]
         return Outcome(error=": ".join([f"the run's process ended with exit code {code}", *last_words]))
+
+
+def _awaited() -> bool:
+    """Whether a sweep waits for the task of this thread; Dask itself stops no task that has begun."""
+    from distributed import get_worker
+
+    try:
+        worker = get_worker()
+    except ValueError:  # this is no worker
+        return True
+    task = worker.state.tasks.get(worker.get_current_task())
+    return task is None or task.state != "cancelled"  # a worker that closes has no tasks, and ends its runs
 
 
 def main(folder: Path) -> None:
@@ -120,14 +148,11 @@ def _outcome(job: Job, folder: Path) -> Outcome:
     facts = provenance.collect([], {}) | machine
     if job.package != package_digest():
         error = (
-            f"vaebook on {machine['host']} (its version is {vaebook.__version__}) is not what the sweep was "
-            "started with: install the same on every machine, and leave it alone while the sweep runs"
+            f"vaebook {vaebook.__version__} on {machine['host']}, or what it uses, is not what the sweep was "
+            "started with: install the same versions on every machine, and leave them alone while it runs"
         )
         return Outcome(error=error, provenance=facts)
-    book, path = folder / "book", folder / "run.ipynb"
-    (book / "text").mkdir(parents=True)
-    (book / "text" / f"{job.chapter}.md").write_text(job.text, "utf-8")
-    (folder / "_toc.yml").write_text(f"root: book/{job.chapter}\n", "utf-8")
+    book, path = _laid_out(job, folder), folder / "run.ipynb"
     started, error = time.monotonic(), ""
     try:
         notebooks.run(book, job.chapter, job.values, path)
@@ -144,6 +169,20 @@ def _outcome(job: Job, folder: Path) -> Outcome:
         results=reported(notebook),
         provenance=facts | (provenance.stored(notebook) or {}) | machine,
     )
+
+
+def _laid_out(job: Job, folder: Path) -> Path:
+    """A book with the text of the chapter, among links to what lies around it, if this machine has that."""
+    book, root = folder / "book", Path(job.root)
+    (book / "text").mkdir(parents=True)
+    (book / "text" / f"{job.chapter}.md").write_text(job.text, "utf-8")
+    around = [root / "_toc.yml", root / "benchmarks", *root.glob("book/*"), *root.glob("book/text/*")]
+    for path in filter(Path.exists, around):
+        if not (link := folder / path.relative_to(root)).exists():
+            link.symlink_to(path)
+    if not (toc := folder / "_toc.yml").exists():
+        toc.write_text(f"root: book/{job.chapter}\n", "utf-8")
+    return book
 
 
 def reported(notebook: Mapping) -> dict[str, object]:

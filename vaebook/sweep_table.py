@@ -111,7 +111,7 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
 def _array(values: Sequence[object]) -> pa.Array:
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):  # values of different kinds
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):  # of different kinds, or an immense integer
         return pa.array([value if value is None else str(value) for value in values])
 
 
