@@ -17,18 +17,17 @@ from vaebook.files import replacing
 from vaebook.parameters import Parameter
 
 BLOCKS = 3
-WITHOUT_BLOCKS = {"frey_faces"}  # its seeds are splits of the film, and the first one is always the same
 RESULTS = Path(__file__).parent / "results" / "over-seeds"
 
 
 def over_seeds(book: Path) -> dict[str, Parameter]:
-    """The chapters with a number of seeds that can be put in blocks, and that parameter."""
+    """The chapters that have a number of seeds, and that parameter."""
     found = {}
     for name in chapters.names(book):
         path = chapters.text_path(book, name)
         schema = chapters.schema(chapters.read_text(path)) if path.is_file() else []
         by_name = {parameter.name: parameter for parameter in schema}
-        if "seeds" in by_name and name not in WITHOUT_BLOCKS:
+        if "seeds" in by_name:
             found[name] = by_name["seeds"]
     return found
 
