@@ -73,7 +73,7 @@ def digest(source: str) -> str:
 
 def figure_name(cell: NotebookNode) -> str:
     """The name of a cell's figure; empty if it has none."""
-    return cell.metadata.get("mystnb", {}).get("figure", {}).get("name", "")
+    return chapters.figure_name(cell) or ""
 
 
 def execute(name: str, kind: str, *, again: bool) -> NotebookNode | None:
