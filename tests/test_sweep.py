@@ -350,7 +350,7 @@ def test_workers_elsewhere_give_up_the_runs_of_a_sweep_that_is_gone(place, tmp_p
         read_until(process, "1/2")
         kernel = gate.kernel()
         process.kill()
-        assert psutil.wait_procs([kernel], timeout=PATIENCE)[1] == []
+        assert psutil.wait_procs([kernel], timeout=PATIENCE / 4)[1] == []  # it takes a second or two
     assert place.table()["number"].tolist() == [1]
 
 
