@@ -51,7 +51,8 @@ class Chapter(IPyNbFile):
 
     def setup(self):
         with notebooks.kernel_environment():
-            self.kernel = Kernel(CURRENT_ENV_KERNEL_NAME, cwd=str(self.path.parent))
+            start = notebooks.starting_again(Kernel)
+            self.kernel = start(CURRENT_ENV_KERNEL_NAME, cwd=str(self.path.parent))
 
     def collect(self):
         yield Gate.from_parent(self, name="Record")

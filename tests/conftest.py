@@ -1,3 +1,4 @@
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,6 +164,35 @@ def book(empty_book, sample_record):
     empty_book.write("sample", SAMPLE)
     (empty_book.folder / "sample.ipynb").write_text(sample_record, "utf-8")
     return empty_book
+
+
+STILLBORN = """\
+import sys
+from pathlib import Path
+
+starts = Path(__file__).with_name("starts")
+starts.write_text(starts.read_text() + "I" if starts.exists() else "I")
+if len(starts.read_text()) <= {count}:
+    sys.exit(1)
+
+from ipykernel import kernelapp
+
+kernelapp.launch_new_instance()
+"""
+
+
+@pytest.fixture
+def stillborn_kernels(tmp_path, monkeypatch):
+    """Makes the next kernels end before they answer; returns the file with a letter for each start."""
+
+    def make(count: int) -> Path:
+        folder = tmp_path / "launcher"
+        folder.mkdir()
+        (folder / "ipykernel_launcher.py").write_text(STILLBORN.format(count=count), "utf-8")
+        monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+        return folder / "starts"
+
+    return make
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -76,6 +76,12 @@ class Outcome:
 
     state: str
     detail: str
+    output: str = ""  # the end of what was said on the way
+
+    @property
+    def explained(self) -> str:
+        """The detail, and the output where people need it: the outcome is none that was asked for."""
+        return f"{self.detail}\n{self.output}".rstrip()
 
 
 def read_catalogue() -> tuple[list[Mutant], Parameters]:
@@ -102,8 +108,8 @@ def run(mutants: Sequence[Mutant], parameters: Parameters) -> bool:
     CONTEXT.set_forkserver_preload(PRELOADED)
     with patch.dict(os.environ, environment | ENVIRONMENT, clear=True), ThreadPoolExecutor(2) as pool:
         unmutated = pool.map(lambda killers: _try(None, killers, parameters), by_file.values())
-        if red := [outcome.detail for outcome in unmutated if outcome.state != "survived"]:
-            print("red without any mutant:", *red, sep="\n")
+        if red := [outcome for outcome in unmutated if outcome.state != "survived"]:
+            print("red without any mutant:", *(outcome.explained for outcome in red), sep="\n")
             return False
         outcomes = pool.map(lambda pair: _try(pair[0], [pair[1]], parameters), pairs)
         width = max(len(mutant.name) for mutant in mutants)
@@ -111,7 +117,8 @@ def run(mutants: Sequence[Mutant], parameters: Parameters) -> bool:
         for (mutant, _), outcome in zip(pairs, outcomes, strict=True):
             killed += outcome.state == "killed"
             verb = {"killed": "by ", "survived": "despite "}.get(outcome.state, "")
-            print(f"{outcome.state:8}  {mutant.name:{width}}  {verb}{outcome.detail}", flush=True)
+            detail = outcome.explained if outcome.state == "broken" else outcome.detail
+            print(f"{outcome.state:8}  {mutant.name:{width}}  {verb}{detail}", flush=True)
     print(f"{killed} of {len(pairs)} killed")
     return killed == len(pairs)
 
@@ -171,9 +178,7 @@ def _work(sender: Connection, project: Path, killers: Sequence[str], parameters:
             outcome = _run_chapter(path, texts, parameters.get(path, {}))
         else:
             outcome = _run_tests(killers)
-    if outcome.state == "broken":
-        outcome = Outcome("broken", f"{outcome.detail}\n{output.getvalue()[-2000:]}".rstrip())
-    sender.send(outcome)
+    sender.send(replace(outcome, output=output.getvalue()[-3000:]))
 
 
 class _Listener:

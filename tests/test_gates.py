@@ -714,6 +714,13 @@ def test_after_a_cell_that_takes_too_long_no_cell_passes(empty_book):
     assert "not run, because Cell 2 did not finish" in outcome["endless"]["Cell 3"]
 
 
+def test_a_kernel_that_does_not_come_up_is_started_again(book, stillborn_kernels):
+    starts = stillborn_kernels(2)
+    run_pytest(book)
+    assert set(read_report(book)["sample"].values()) == {None}
+    assert starts.read_text() == "III"
+
+
 def test_the_cells_of_a_chapter_are_not_spread_over_processes(empty_book):
     done = run_pytest(empty_book, "-n", "2")
     assert done.returncode != 0

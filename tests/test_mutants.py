@@ -149,6 +149,14 @@ def test_a_killer_that_is_red_already_counts_for_nothing(catalogue, capsys, kill
     assert problem in first
 
 
+def test_a_killer_that_is_red_already_says_why(catalogue, capsys, tmp_path):
+    red = tmp_path / "test_red.py"
+    red.write_text("def test_red():\n    assert 1 == 2\n", "utf-8")
+    catalogue(MUTANT.format(killer=red))
+    assert mutants.main([]) == 1
+    assert "assert 1 == 2" in capsys.readouterr().out
+
+
 def test_an_unknown_name_is_refused_with_a_guess(capsys):
     with pytest.raises(SystemExit) as caught:
         mutants.main(["kl-normal-without-halve"])

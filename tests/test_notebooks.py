@@ -110,6 +110,23 @@ def test_a_dead_kernel_is_a_failure(empty_book):
         empty_book.record("sample")
 
 
+def test_a_kernel_that_does_not_come_up_is_started_again(empty_book, stillborn_kernels):
+    starts = stillborn_kernels(2)
+    empty_book.write("sample", "```{code-cell} python\n1 + 1\n```\n")
+    empty_book.record("sample")
+    assert starts.read_text() == "III"
+    assert empty_book.read("sample").cells[0].outputs[0].data["text/plain"] == "2"
+
+
+def test_a_kernel_that_never_comes_up_is_a_failure(empty_book, stillborn_kernels):
+    starts = stillborn_kernels(3)
+    empty_book.write("sample", "```{code-cell} python\n1 + 1\n```\n")
+    with pytest.raises(NotebookError, match="the kernel did not start"):
+        empty_book.record("sample")
+    assert starts.read_text() == "III"
+    assert not (empty_book.folder / "sample.ipynb").exists()
+
+
 def test_a_full_disk_leaves_the_record(book, monkeypatch):
     before = (book.folder / "sample.ipynb").read_bytes()
     book.write("sample", "```{code-cell} python\n1 + 1\n```\n")

@@ -15,13 +15,22 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
+from tenacity import retry, retry_if_exception_message, stop_after_attempt
 
 from vaebook import chapters, gates
 from vaebook.chapters import NotebookError, find_book, labelled_cells, read_text, text_path
 from vaebook.files import replacing
 from vaebook.parameters import check_values
 
-__all__ = ["find_book", "kernel_environment", "record", "record_prose", "run"]
+__all__ = ["find_book", "kernel_environment", "record", "record_prose", "run", "starting_again"]
+
+UNSTARTED = "Kernel died before replying"  # what Jupyter says of a kernel that did not come up
+
+# The ports of a kernel are free when they are chosen; when it takes them, another process may have one.
+starting_again = retry(
+    retry=retry_if_exception_message(match=UNSTARTED), stop=stop_after_attempt(3), reraise=True
+)
+"""Makes what starts a kernel try it anew if the kernel does not come up, twice at most."""
 
 
 def record(book: Path, name: str) -> Path:
@@ -176,7 +185,7 @@ def _execute(notebook: NotebookNode, values: Mapping[str, object], book: Path) -
         source, target = Path(folder, "source.ipynb"), Path(folder, "target.ipynb")
         nbformat.write(notebook, source)
         try:
-            papermill.execute_notebook(
+            starting_again(papermill.execute_notebook)(
                 source,
                 target,
                 parameters=dict(values),
@@ -190,6 +199,10 @@ def _execute(notebook: NotebookNode, values: Mapping[str, object], book: Path) -
             failure = f"code cell {error.exec_count} failed: {error.ename}: {first_line}"
         except DeadKernelError:
             failure = "the kernel died; it may have run out of memory"
+        except RuntimeError as error:
+            if not str(error).startswith(UNSTARTED):
+                raise
+            failure = "the kernel did not start"
         notebook = nbformat.read(target, as_version=4)
     unrun = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.execution_count is None]
     return notebook, failure or ("a cell ended the run before the last cell" if unrun else "")
