@@ -249,6 +249,20 @@ def test_a_killed_sweep_loses_no_finished_run_and_leaves_no_process(place):
 
 
 def test_a_run_that_ends_while_an_interrupt_comes_is_kept(place, monkeypatch):
+    ended = sweep._ended
+
+    def interrupted(futures):
+        if ended(futures):
+            raise KeyboardInterrupt
+        return set()
+
+    monkeypatch.setattr(sweep, "_ended", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sweep.sweep(place.plan(1), place.results)
+    assert place.table()["number"].tolist() == [1]
+
+
+def test_a_run_that_an_interrupt_finds_half_kept_is_kept(place, monkeypatch):
     keep, interrupts = sweep.Results.keep, [KeyboardInterrupt()]
 
     def interrupted(*arguments):
@@ -342,6 +356,14 @@ def test_workers_elsewhere_give_the_same_table(finished, tmp_path):
         for folder in (place.results, tmp_path / "results")
     )
     pd.testing.assert_frame_equal(here.head(3), there)
+
+
+def test_workers_elsewhere_try_a_run_whose_worker_died_once_more(place, tmp_path):
+    with cluster(tmp_path) as (_, address):
+        for _ in range(2):  # each time the sweep is started
+            rows = sweep.sweep(place.plan(5, 1), tmp_path / "results", scheduler=address)
+            assert [row.error for row in rows] == ["its worker died, 2 times; is the memory enough?", ""]
+    assert place.log() == [1, 5, 5, 5, 5]
 
 
 def test_workers_elsewhere_give_up_the_runs_of_a_sweep_that_is_gone(place, tmp_path):

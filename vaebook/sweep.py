@@ -10,6 +10,7 @@ import logging
 import math
 import sys
 import time
+import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from tqdm import tqdm
 from vaebook import chapters, provenance, sweep_page, sweep_table
 from vaebook.files import remove_leftovers, replacing
 from vaebook.sweep_plan import Plan, Run
-from vaebook.sweep_run import Job, Outcome, execute
+from vaebook.sweep_run import Job, Outcome, execute, worker_died
 from vaebook.sweep_table import Row
 
 ANSWER_SECONDS = 10  # how long a scheduler may take to answer
@@ -244,8 +245,7 @@ def _workers(threads: int | None) -> int:
 def _engine(workers: int, scheduler: str | None) -> Iterator[Client]:
     """A client of the scheduler.
 
-    Without an address, a scheduler and its workers are made here. They listen on the loopback address only,
-    and a run whose worker died is tried on another one once.
+    Without an address, a scheduler and its workers are made here. They listen on the loopback address only.
     """
     if scheduler:
         try:
@@ -263,7 +263,7 @@ def _engine(workers: int, scheduler: str | None) -> Iterator[Client]:
             memory_limit=0,  # the memory is in the processes of the runs, which Dask does not see
             preload=[DEAF],
             host="127.0.0.1",
-            scheduler_kwargs={"allowed_failures": 1, "dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
@@ -279,18 +279,20 @@ def _run(
     A worker is given one run at a time: when it dies, Dask counts that against every run it was given.
     """
     plan, waiting, futures, failed = results.plan, deque(runs), {}, []
-    total, root = len(plan.runs), str(plan.book.parent.resolve())
+    ended: deque[tuple[Run, Outcome]] = deque()
+    total, root, token = len(plan.runs), str(plan.book.parent.resolve()), uuid.uuid4().hex[:8]
     counts = {"total": total, "initial": total - len(runs), "unit": "run", "smoothing": 0}
     with tqdm(desc=plan.chapter, **counts, disable=None if progress is None else not progress) as bar:
 
-        def keep(future: Future) -> None:
-            run, outcome = futures[future], _outcome(future)
-            results.keep(run, outcome)
-            del futures[future]
-            if outcome.error:
-                failed.append(run)
-                bar.write(f"failed: {run}: {outcome.error}", file=sys.stderr)
-            bar.update()
+        def keep_ended() -> None:
+            while ended:
+                run, outcome = ended[0]
+                results.keep(run, outcome)
+                ended.popleft()
+                if outcome.error:
+                    failed.append(run)
+                    bar.write(f"failed: {run}: {outcome.error}", file=sys.stderr)
+                bar.update()
 
         try:
             while waiting or futures:
@@ -298,14 +300,17 @@ def _run(
                 while waiting and len(futures) < slots:
                     run = waiting.popleft()
                     job = Job(plan.chapter, plan.text, run.values, plan.package, threads, root)
-                    futures[client.submit(execute, job, key=f"{plan.chapter}-{run.name}")] = run
+                    futures[client.submit(execute, job, key=f"{plan.chapter}-{run.name}-{token}")] = run
                 running = f"{len(futures)} running" if slots else "no worker has come yet"
                 bar.set_postfix_str(f"{running}, {len(failed)} failed", refresh=sys.stderr.isatty())
                 for future in _ended(list(futures)):
-                    keep(future)
+                    ended.append((futures[future], _outcome(future)))
+                    del futures[future]
+                    future.release()  # or Dask makes it again, should the worker that has it die
+                keep_ended()
         finally:  # what has ended while an interrupt was on its way is not lost
-            for future in [future for future in futures if future.status == "finished"]:
-                keep(future)
+            ended.extend((run, _outcome(f)) for f, run in futures.items() if f.status == "finished")
+            keep_ended()
         bar.set_postfix_str(f"0 running, {len(failed)} failed")
 
 
@@ -327,6 +332,6 @@ def _outcome(future: Future) -> Outcome:
     except CancelledError:
         raise
     except KilledWorker as error:
-        return Outcome(error=f"its worker died, {error.allowed_failures + 1} times; is the memory enough?")
+        return worker_died(error.allowed_failures + 1)  # the scheduler allows less than a second attempt
     except Exception as error:  # whatever happened on another machine
         return Outcome(error=f"{type(error).__name__}: {error}".strip().splitlines()[-1])

@@ -21,11 +21,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from distributed import Worker, get_client, get_worker
+
 import vaebook
 from vaebook import chapters, compare, notebooks, provenance
 from vaebook.chapters import NotebookError
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+ATTEMPTS = 2  # a run whose worker died is tried on another one once
 LOOK_SECONDS = 1  # how often a run asks whether the sweep still waits for it
 
 
@@ -85,11 +88,14 @@ def package_digest() -> str:
 def execute(job: Job) -> Outcome:
     """Run a chapter in a new process; a Dask worker calls this.
 
-    The run ends early if the sweep is gone, or has stopped waiting for it.
+    The run ends early if the sweep is gone, or has stopped waiting for it. It is not begun if the workers of
+    all its attempts have died.
 
     Returns:
         The outcome, of a run that failed, too.
     """
+    if _attempt() > ATTEMPTS:
+        return worker_died(ATTEMPTS)
     threads = job.threads or int(os.environ.get(THREADS[0], 1))
     with tempfile.TemporaryDirectory(prefix="vaebook-run-") as name:
         folder = Path(name)
@@ -118,16 +124,34 @@ def execute(job: Job) -> Outcome:
         return Outcome(error=": ".join([f"the run's process ended with exit code {code}", *last_words]))
 
 
+def worker_died(times: int) -> Outcome:
+    """The outcome of a run whose worker died each time."""
+    return Outcome(error=f"its worker died, {times} times; is the memory enough?")
+
+
+def _attempt() -> int:
+    """How often a worker has begun the task of this thread, whose scheduler keeps the count."""
+    if not (worker := _worker()):
+        return 1
+    client, topic = get_client(), f"vaebook begins {worker.get_current_task()}"
+    client.log_event(topic, worker.address)
+    return len(client.get_events(topic))
+
+
 def _awaited() -> bool:
     """Whether a sweep waits for the task of this thread; Dask itself stops no task that has begun."""
-    from distributed import get_worker
-
-    try:
-        worker = get_worker()
-    except ValueError:  # this is no worker
+    if not (worker := _worker()):
         return True
     task = worker.state.tasks.get(worker.get_current_task())
     return task is None or task.state != "cancelled"  # a worker that closes has no tasks, and ends its runs
+
+
+def _worker() -> Worker | None:
+    """The Dask worker that this thread belongs to, if it does."""
+    try:
+        return get_worker()
+    except ValueError:
+        return None
 
 
 def main(folder: Path) -> None:

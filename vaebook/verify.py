@@ -175,7 +175,7 @@ def _run_pytest(book: Path, name: str, *, one_thread: bool) -> Verdict:
 def _fingerprint(book: Path, name: str) -> str:
     """A digest of all that the outcome of a verification depends on."""
     files = [book / f"{name}.ipynb", book / "text" / f"{name}.md", book / "conftest.py"]
-    files += sorted((book.parent / "benchmarks" / "results").glob("*"))  # what the page of benchmarks shows
+    files += sorted((book.parent / "benchmarks" / "results").rglob("*"))  # what some chapters show
     files += [book.parent / "constraints.txt", *sorted(Path(__file__).parent.glob("*.py"))]
     digest = hashlib.sha256("\n".join([sys.version, *_packages()]).encode())
     for file in files:
