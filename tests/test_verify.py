@@ -43,12 +43,20 @@ def test_a_verified_chapter_is_not_run_again_before_something_changes(verified, 
 
 
 @pytest.mark.parametrize(
-    "name", ["book/sample.ipynb", "book/text/sample.md", "book/conftest.py", "library/a.py"]
+    "name",
+    [
+        *("book/sample.ipynb", "book/text/sample.md", "book/conftest.py", "library/a.py"),
+        *("benchmarks/results/a.csv", "benchmarks/results/seeds/b.csv"),
+    ],
 )
 def test_what_was_verified_is_run_again_after_a_change(book, tmp_path, monkeypatch, name):
     """Jupyter Book's own cache would keep old numbers after a change in an imported package."""
     (tmp_path / "library").mkdir()
     (tmp_path / "library" / "a.py").write_text("1\n")
+    results = book.root / "benchmarks" / "results"
+    (results / "seeds").mkdir(parents=True)
+    for path in (results / "a.csv", results / "seeds" / "b.csv"):
+        path.write_text("a,b\n")
     monkeypatch.setattr(verify, "__file__", str(tmp_path / "library" / "verify.py"))
     monkeypatch.setattr(
         verify, "_run_pytest", lambda book, name, **_: verify.Verdict(name, "verified", "all")
