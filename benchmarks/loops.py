@@ -2,20 +2,24 @@
 
 The *classic* loop is what most published code does: a ``DataLoader`` with ``ToTensor``, float32, binary
 cross-entropy on probabilities, and ``loss.item()`` at each step. *vaebook* is ``train.fit``. *Products* are
-the matrix products of one training step and nothing else: no loop that calls them can be faster.
+the matrix products and convolutions of one training step and nothing else: no loop that calls them can be
+faster.
 """
 
-import itertools
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Subset
 
 from vaebook import autoencoders, data, nets, objectives, train, vae
 
 PIXELS = 784
+aten = torch.ops.aten
 
 
 def make(contestant, seed: int, folder: Path):
@@ -25,7 +29,7 @@ def make(contestant, seed: int, folder: Path):
     if kind == "classic":
         return Classic(contestant, folder)
     if kind == "products":
-        return Products(contestant, getattr(torch, options[0]))
+        return Products(contestant, options[0])
     return Vaebook(contestant, options[0], compile="compiled" in options)
 
 
@@ -153,26 +157,32 @@ class Vaebook:
 
 
 class Products:
-    """The matrix products of a training step: of each layer forward, backward by weights and by inputs."""
+    """The matrix products and convolutions of one training step, again and again, and nothing else."""
 
-    def __init__(self, contestant, dtype: torch.dtype):
-        k, hidden = contestant.latent_dim, contestant.hidden
-        encoder, decoder = (PIXELS, *hidden, 2 * k), (k, *reversed(hidden), PIXELS)
-        self.steps = -(-contestant.images // contestant.batch_size)
-        self.products: list[tuple[Tensor, Tensor]] = []
-        for widths in (encoder, decoder):
-            for inputs, outputs in itertools.pairwise(widths):
-                x = torch.rand(contestant.batch_size, inputs, dtype=dtype)
-                weight = torch.rand(outputs, inputs, dtype=dtype)
-                gradient = torch.rand(contestant.batch_size, outputs, dtype=dtype)
-                self.products += [(x, weight.T), (gradient.T, x)]
-                if widths is decoder or inputs != PIXELS:  # nobody needs the gradient by the image
-                    self.products.append((gradient, weight))
+    def __init__(self, contestant, precision: str):
+        loop = Vaebook(contestant, precision, compile=False)
+        with Recorder({aten.mm, aten.addmm, aten.convolution, aten.convolution_backward}) as recorder:
+            loop.step(next(iter(loop.batches)))
+        self.calls, self.steps = recorder.calls, -(-contestant.images // contestant.batch_size)
 
     def epoch(self) -> None:
         for _ in range(self.steps):
-            for left, right in self.products:
-                torch.mm(left, right)
+            for call in self.calls:
+                call()
 
     def test_loss(self) -> None:
         """Nothing is learned."""
+
+
+class Recorder(TorchDispatchMode):
+    """Keeps the calls of some operations, with what they were given, so that they can be made again."""
+
+    def __init__(self, operations: Collection):
+        super().__init__()
+        self.operations, self.calls = operations, []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        call = partial(function, *args, **(kwargs or {}))
+        if function.overloadpacket in self.operations:
+            self.calls.append(call)
+        return call()

@@ -54,7 +54,7 @@ def contestants() -> list[Contestant]:
         *(Contestant("VAE 784-400-20", loop) for loop in seven),
         *(Contestant("AE 784-512-256-128-100", loop, "autoencoder", **deep) for loop in three),
         *(Contestant("VAE 784-512-256-128-100", loop, **deep) for loop in three),
-        *(Contestant("convolutional VAE", loop, **conv) for loop in four),
+        *(Contestant("convolutional VAE", loop, **conv) for loop in (*four, "products bfloat16")),
         *(Contestant("batch size", **ours, batch_size=size) for size in (16, 32, 64, 128, 256, 512, 1024)),
         *(Contestant("width", **ours, hidden=(width,)) for width in (100, 200, 400, 800, 1600)),
         *(Contestant("code size", **ours, latent_dim=size) for size in (2, 10, 20, 50, 100, 400)),

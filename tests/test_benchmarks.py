@@ -1,5 +1,6 @@
 """The benchmark compares what it says: the same networks, losses and optimiser, and it survives a failure."""
 
+import dataclasses
 import importlib
 import json
 from pathlib import Path
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from vaebook import data, sweep_plan
@@ -60,12 +62,28 @@ def test_classic_loss_is_ours(module, contestants):
     torch.testing.assert_close(classic.loss(x), losses(x).sum())
 
 
-def test_products_are_those_of_a_training_step(module, contestants):
-    contestant = contestants["VAE 784-400-20"]
-    products = module("loops").Products(contestant, torch.float32).products
-    multiplications = sum(left.shape[0] * left.shape[1] * right.shape[1] for left, right in products)
-    forward = 784 * 400 + 400 * 40 + 20 * 400 + 400 * 784
-    assert multiplications == contestant.batch_size * (3 * forward - 784 * 400)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("group", "encoder", "decoder", "first"),
+    [
+        ("VAE 784-400-20", 784 * 400 + 400 * 40, 20 * 400 + 400 * 784, 784 * 400),
+        (
+            "convolutional VAE",
+            9 * (784 * 32 + 196 * (32 * 64 + 2 * 64 * 64)) + 12544 * 4,
+            2 * 12544 + 9 * (196 * 64 * 32 + 784 * 32),
+            9 * 784 * 32,
+        ),
+    ],
+)
+def test_products_are_those_of_a_training_step(
+    module, contestants, precision, group, encoder, decoder, first
+):
+    """Nobody needs the gradient by the image, which the first layer would give."""
+    batch = contestants[group].batch_size
+    products = module("loops").Products(dataclasses.replace(contestants[group], images=batch), precision)
+    with FlopCounterMode(display=False) as counter:
+        products.epoch()
+    assert counter.get_total_flops() == 2 * batch * (3 * (encoder + decoder) - first)
 
 
 def test_the_peer_updates_its_weights_as_torch_does(module):
