@@ -130,11 +130,17 @@ class Vaebook:
         mnist, count = data.load("mnist").train, contestant.images
         split = data.Split(mnist.images[:count], mnist.labels[:count], mnist.maximum)
         self.batches = data.Batches(split, contestant.batch_size)
-        model, self.losses = self.model_and_losses(contestant)
+        self.step, self.losses = self.step_and_losses(contestant, precision, compile=compile)
+
+    @classmethod
+    def step_and_losses(cls, contestant, precision: str, *, compile: bool = False):
+        """The training step, and the function from images to the loss of each."""
+        model, losses = cls.model_and_losses(contestant)
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
-        self.step = train.gradient_step(
-            lambda x: {"loss": self.losses(x).mean()}, optimizer, precision=precision, compile=compile
+        step = train.gradient_step(
+            lambda x: {"loss": losses(x).mean()}, optimizer, precision=precision, compile=compile
         )
+        return step, losses
 
     @staticmethod
     def model_and_losses(contestant):
@@ -160,10 +166,11 @@ class Products:
     """The matrix products and convolutions of one training step, again and again, and nothing else."""
 
     def __init__(self, contestant, precision: str):
-        loop = Vaebook(contestant, precision, compile=False)
+        step, _ = Vaebook.step_and_losses(contestant, precision)
         with Recorder({aten.mm, aten.addmm, aten.convolution, aten.convolution_backward}) as recorder:
-            loop.step(next(iter(loop.batches)))
+            step(torch.rand(contestant.batch_size, 1, 28, 28))
         self.calls, self.steps = recorder.calls, -(-contestant.images // contestant.batch_size)
+        train.keep_freed_memory()  # as fit does
 
     def epoch(self) -> None:
         for _ in range(self.steps):
