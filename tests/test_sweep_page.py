@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def sweep(folder, *, key_figure="", dims=(2, 10, 100), seeds=(0, 1)):
         for seed in seeds:
             values, name = {"dim": dim, "set": "mnist", "seed": seed}, f"dim={dim}-seed={seed}"
             (folder / f"runs/{name}.ipynb").write_text(notebook(key_figure), "utf-8")
-            results = {"bound": 100.0 + dim + seed, "epochs": 1, "<word>": "a & b", "curve": [1, 2]}
+            results = {"bound": 100.0 + dim + seed, "epochs": 1, "noise": seed / 7}
+            results |= {"<word>": "a & b", "curve": [1, 2]}
             rows.append(Row(name, "sample", values, "done", "", f"runs/{name}.ipynb", 9.5, results))
             runs.append(Run(values, values, name))
     failed = Row(rows[-1].name, "sample", rows[-1].values, "failed", "ZeroDivisionError: <by> zero")
@@ -84,9 +86,9 @@ def test_bands_are_explained_where_there_are_some(path, tmp_path):
 
 def test_every_number_is_plotted_over_every_parameter_but_the_seed(path):
     html = path.read_text("utf-8")
-    plots, _, constant = html.partition("Numbers that are the same in all runs")
-    assert plots.count("A plot of ") == plots.count("A plot of bound over dim;") == 1
-    assert constant.count("A plot of ") == constant.count("A plot of epochs over dim;") == 1
+    plots, _, constant = html.partition("Numbers over parameters that do not change them")
+    assert re.findall("A plot of (.*);", plots) == ["bound over dim"]
+    assert re.findall("A plot of (.*);", constant) == ["epochs over dim", "noise over dim"]
 
 
 def test_without_another_parameter_the_seed_is_the_axis(tmp_path):

@@ -113,17 +113,24 @@ def _address(mime: str, content: str | Sequence[str]) -> str:
 def _plots(
     rows: Sequence[Row], swept: Sequence[str], results: Sequence[str]
 ) -> tuple[list[Picture], list[Picture]]:
-    """Every number that was reported over every parameter: those that change, and those that do not."""
+    """Every number that was reported over every parameter: where it changes with that, and where not."""
     table = pd.DataFrame(sweep_table.columns(rows))
     table = table[table["status"] == "done"].infer_objects()
     numbers = [name for name in results if pd.api.types.is_numeric_dtype(table[name])]
     axes = [name for name in swept if name != SEED] or swept
     changing, constant = [], []
     for number in numbers:
-        found = changing if table[number].nunique() > 1 else constant
         for axis in axes:
+            found = changing if _depends(table, number, axis, swept) else constant
             found.append(Picture(_svg(lines(table, axis, number, axes)), f"{number} over {axis}"))
     return changing, constant
+
+
+def _depends(table: pd.DataFrame, number: str, axis: str, swept: Sequence[str]) -> bool:
+    """Whether a number differs anywhere between runs that differ in this parameter only."""
+    others = [name for name in swept if name != axis]
+    settings = table.groupby(others, dropna=False) if others else table.groupby(lambda _: 0)
+    return bool((settings[number].nunique(dropna=False) > 1).any())
 
 
 def lines(table: pd.DataFrame, axis: str, number: str, axes: Sequence[str]) -> Figure:
