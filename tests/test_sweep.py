@@ -9,7 +9,7 @@ import dask
 import pandas as pd
 import psutil
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
 from filelock import FileLock
 
 from vaebook import sweep, sweep_plan
@@ -364,6 +364,14 @@ def test_workers_elsewhere_try_a_run_whose_worker_died_once_more(place, tmp_path
             rows = sweep.sweep(place.plan(5, 1), tmp_path / "results", scheduler=address)
             assert [row.error for row in rows] == ["its worker died, 2 times; is the memory enough?", ""]
     assert place.log() == [1, 5, 5, 5, 5]
+
+
+def test_a_scheduler_may_allow_fewer_failures_than_a_sweep(place):
+    strict = {"allowed_failures": 0}
+    with LocalCluster(n_workers=1, threads_per_worker=1, scheduler_kwargs=strict) as cluster:
+        (row,) = sweep.sweep(place.plan(5), place.results, scheduler=cluster.scheduler_address)
+    assert row.error == "its worker died, once; is the memory enough?"
+    assert place.log() == [5]
 
 
 def test_workers_elsewhere_give_up_the_runs_of_a_sweep_that_is_gone(place, tmp_path):

@@ -332,6 +332,6 @@ def _outcome(future: Future) -> Outcome:
     except CancelledError:
         raise
     except KilledWorker as error:
-        return worker_died(error.allowed_failures + 1)  # the scheduler allows less than a second attempt
+        return worker_died(error.allowed_failures + 1)  # a scheduler that allows fewer failures than a sweep
     except Exception as error:  # whatever happened on another machine
         return Outcome(error=f"{type(error).__name__}: {error}".strip().splitlines()[-1])

@@ -126,7 +126,8 @@ def execute(job: Job) -> Outcome:
 
 def worker_died(times: int) -> Outcome:
     """The outcome of a run whose worker died each time."""
-    return Outcome(error=f"its worker died, {times} times; is the memory enough?")
+    often = "once" if times == 1 else f"{times} times"
+    return Outcome(error=f"its worker died, {often}; is the memory enough?")
 
 
 def _attempt() -> int:
