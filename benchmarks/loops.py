@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Subset
 
-from vaebook import autoencoders, data, nets, objectives, train, vae
+from vaebook import autoencoders, data, machine, nets, objectives, train, vae
 
 PIXELS = 784
 aten = torch.ops.aten
@@ -170,7 +170,7 @@ class Products:
         with Recorder({aten.mm, aten.addmm, aten.convolution, aten.convolution_backward}) as recorder:
             step(torch.rand(contestant.batch_size, 1, 28, 28))
         self.calls, self.steps = recorder.calls, -(-contestant.images // contestant.batch_size)
-        train.keep_freed_memory()  # as fit does
+        machine.keep_freed_memory()  # as fit does
 
     def epoch(self) -> None:
         for _ in range(self.steps):

@@ -120,7 +120,7 @@ def test_conv_encoder_is_the_chain_of_its_layers():
 def test_conv_decoder_is_the_chain_of_its_layers():
     decoder = nets.ConvDecoder(5, (1, 6, 4), channels=(4, 3))
     z = torch.randn(2, 5)
-    _, first, _, second = decoder.convolutions
+    first, _, second = decoder.convolutions
     by_position = torch.relu(decoder.linear(z)).view(2, 3 * 2, 4)
     small = by_position.mT.reshape(2, 4, 3, 2)
     torch.testing.assert_close(decoder(z), second(torch.relu(first(small))))

@@ -25,7 +25,7 @@ MODULES = sorted(path.stem for path in (ROOT / "vaebook").glob("*.py") if path.s
 # A module imports from lower floors only, and any may import what lies in the ground. The door leads in from
 # the command line and the chapters: its modules may import any other, but loading them must not load PyTorch,
 # which takes seconds.
-GROUND = {"arguments"}
+GROUND = {"arguments", "machine"}
 FLOORS = {
     0: {"checks", "clustering", "distributions", "files", "formats", "nets", "numpy_vae", "plots", "train"},
     1: {"autoencoders", "catalogue", "checkpoints", "corruption", "linear_gaussian", "objectives", "vae"},

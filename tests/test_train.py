@@ -1,8 +1,5 @@
 import math
-import platform
 import shutil
-import subprocess
-import sys
 import sysconfig
 from pathlib import Path
 
@@ -56,7 +53,7 @@ def test_auto_is_one_of_the_two(regression, monkeypatch):
 
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     for fast in (True, False):
-        monkeypatch.setattr(train, "has_fast_bfloat16", lambda device, fast=fast: fast)
+        monkeypatch.setattr(train.machine, "has_fast_bfloat16", lambda device, fast=fast: fast)
         train.gradient_step(watched, optimizer)(batches[0])
     assert seen == [True, False]
 
@@ -274,18 +271,6 @@ def test_float32_and_bfloat16_train_to_the_same_bound():
     assert bounds["bfloat16"] == pytest.approx(bounds["float32"], rel=0.01)
 
 
-def test_devices_are_picked_by_name():
-    assert train.pick_device("cpu") == torch.device("cpu")
-    expected = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    assert train.pick_device() == expected
-
-
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", "xla:zero"])
-def test_a_device_that_is_not_there_is_refused(name):
-    with pytest.raises(ValueError, match=f"cannot use device '{name}'; this machine has: cpu"):
-        train.pick_device(name)
-
-
 @pytest.mark.parametrize("epochs", [0, -1, 1.5])
 def test_epochs_must_be_a_positive_integer(epochs):
     with pytest.raises(ValueError, match=f"epochs must be a positive integer, got {epochs}"):
@@ -312,29 +297,3 @@ def test_progress_is_shown_when_asked_for_and_not_when_recorded(capsys):
     shown = capsys.readouterr().err
     assert "epoch 1/1" in shown
     assert "loss 1" in shown
-
-
-PAGE_FAULTS = """
-import resource, torch
-from vaebook import train
-
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(2**24)  # 64 MiB, freed at once
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-train.fit(lambda x: {"loss": x.mean()}, [torch.ones(4)], epochs=1)
-print(*[faults() for _ in range(5)])
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators take no such advice")
-def test_a_training_keeps_the_memory_that_a_step_frees():
-    ran = subprocess.run([sys.executable, "-c", PAGE_FAULTS], capture_output=True, text=True, check=True)
-    first, *_, last = map(int, ran.stdout.split())
-    assert last <= first / 10  # without it, as many: one for each page
-
-
-def test_other_allocators_are_left_alone(monkeypatch):
-    monkeypatch.setattr(train.platform, "libc_ver", lambda: ("", ""))
-    assert train.keep_freed_memory.__wrapped__() is False

@@ -189,12 +189,13 @@ class ConvDecoder(nn.Module):
         widths = itertools.pairwise([*channels, image_shape[0]])
         for (before, after), stride in zip(widths, strides, strict=True):
             enlarge = ConvTranspose2d(before, after, kernel_size, stride, kernel_size // 2, stride - 1)
-            layers += [nn.ReLU(inplace=True), enlarge]
-        self.convolutions = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+            layers += [enlarge, nn.ReLU(inplace=True)]
+        self.convolutions = nn.Sequential(*layers[:-1]).to(memory_format=torch.channels_last)
 
     def forward(self, z: Tensor) -> Tensor:
         """Codes ``(..., latent_dim)`` to images ``(..., channel, height, width)``."""
-        small = self.linear(z.reshape(-1, z.shape[-1])).unflatten(1, self.small_shape)
+        # In place as long as it is no view: of what a view looks at, autograd would make copies.
+        small = self.linear(z.reshape(-1, z.shape[-1])).relu_().unflatten(1, self.small_shape)
         images = self.convolutions(small.permute(0, 3, 1, 2))  # channels last in memory
         return images.reshape(*z.shape[:-1], *images.shape[1:])
 

@@ -8,11 +8,8 @@ A run that may be interrupted takes a :class:`vaebook.checkpoints.Checkpoint`.
 """
 
 import copy
-import ctypes
 import math
-import platform
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
 from typing import Protocol
 
 import pandas as pd
@@ -22,33 +19,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
 
+from vaebook import machine
 from vaebook.arguments import require_positive
 
 Metrics = Mapping[str, Tensor]
 Step = Callable[..., Metrics]
 
 PRECISIONS = ("auto", "bfloat16", "float32")
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """The device to train on.
-
-    Args:
-        name: any device that torch knows; "auto" takes the machine's accelerator, or else the CPU.
-
-    Raises:
-        ValueError: this machine has no such device.
-    """
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    if name == "auto":
-        return accelerator or torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter from a torch that was built without CUDA
-        present = ", ".join(["cpu", *([accelerator.type] if accelerator else [])])
-        raise ValueError(f"cannot use device {name!r}; this machine has: {present}") from error
-    return device
 
 
 def gradient_step(
@@ -66,7 +43,7 @@ def gradient_step(
         optimizer: updates the parameters; ``fused=True`` is the fastest.
         precision: "bfloat16" runs the networks' matrix products in bfloat16 (autocast) and keeps
             weights, gradients and everything that is not a product in float32; "float32" leaves all
-            as it is; "auto" takes bfloat16 where :func:`has_fast_bfloat16`.
+            as it is; "auto" takes bfloat16 where :func:`vaebook.machine.has_fast_bfloat16`.
         max_norm: the gradient is scaled down to this norm where it is longer, and its norm before that
             is returned as ``"gradient norm"``.
         compile: whether to run ``losses`` through ``torch.compile``: it costs up to a minute at the first
@@ -84,7 +61,7 @@ def gradient_step(
 
     def step(batch) -> Metrics:
         device = next(_tensors(batch)).device.type
-        reduced = precision == "bfloat16" or (precision == "auto" and has_fast_bfloat16(device))
+        reduced = precision == "bfloat16" or (precision == "auto" and machine.has_fast_bfloat16(device))
         with torch.autocast(device, dtype=torch.bfloat16, enabled=reduced):
             metrics = losses(batch)
         optimizer.zero_grad(set_to_none=True)
@@ -96,22 +73,6 @@ def gradient_step(
         return {name: value.detach() for name, value in metrics.items()}
 
     return step
-
-
-@cache
-def has_fast_bfloat16(device: str) -> bool:
-    """Whether a type of device multiplies bfloat16 in hardware; elsewhere it is far slower than float32.
-
-    Args:
-        device: such as "cpu" or "cuda".
-    """
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return (
-        device == "cpu"
-        and torch.backends.cpu.get_cpu_capability() == "AVX512"
-        and torch.cpu._is_avx512_bf16_supported()
-    )
 
 
 class EarlyStopping:
@@ -200,13 +161,14 @@ def fit(
         CheckpointError: the checkpoint is damaged, or of another run.
     """
     require_positive(epochs=epochs)
-    keep_freed_memory()
+    machine.keep_freed_memory()
     generator = getattr(batches, "generator", None)
     for name, part in {"schedule": schedule, "stop": stop, "generator of the batches": generator}.items():
         if checkpoint and part is not None and not checkpoint.keeps(part):
             raise ValueError(f"the checkpoint must keep the {name}, too, or the run could not be taken up")
     history = checkpoint.restore() if checkpoint else []
-    with tqdm(unit=" images", unit_scale=True, disable=None if progress is None else not progress) as bar:
+    hidden = None if progress is None else not progress
+    with machine.subnormals_are_zero(), tqdm(unit=" images", unit_scale=True, disable=hidden) as bar:
         for epoch in range(len(history) + 1, epochs + 1):
             if stop and stop.reached:
                 break
@@ -229,23 +191,6 @@ def fit(
     if stop:
         stop.restore_best()
     return pd.DataFrame(history, index=pd.RangeIndex(1, len(history) + 1, name="epoch"))
-
-
-@cache
-def keep_freed_memory() -> bool:
-    """Let this process keep the memory that a step frees for the next one, up to a gibibyte.
-
-    :func:`fit` calls it. Left alone, glibc gives large tensors back to the system as soon as they are freed,
-    and the next step waits for fresh pages again: a sixth of the time of a convolutional network.
-
-    Returns:
-        Whether it could be done; only glibc, the C library of most Linux systems, takes such advice.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    trim_threshold, mmap_threshold = -1, -3  # numbers from malloc.h
-    mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(mmap_threshold, 2**28) and mallopt(trim_threshold, 2**30))
 
 
 @torch.no_grad()
