@@ -195,8 +195,9 @@ def _execute(notebook: NotebookNode, values: Mapping[str, object], book: Path) -
                 extra_arguments=["--IPKernelApp.log_level=50"],
             )
         except PapermillExecutionError as error:
-            first_line = (error.evalue.strip().splitlines() or [""])[0]
-            failure = f"code cell {error.exec_count} failed: {error.ename}: {first_line}"
+            lines = error.evalue.strip().splitlines() or [""]
+            message = " … ".join(dict.fromkeys([lines[0], lines[-1].strip()]))  # a long one by its ends
+            failure = f"code cell {error.exec_count} failed: {error.ename}: {message}"
         except DeadKernelError:
             failure = "the kernel died; it may have run out of memory"
         except RuntimeError as error:
