@@ -78,7 +78,7 @@ def test_a_failing_cell_leaves_the_record_and_says_how_to_debug(book):
 def test_of_a_long_error_the_first_line_and_the_last_are_told(book):
     error = r'raise ValueError("odd digits:\n  3\n  5\n  nothing else was looked at\n")'
     book.write("sample", f"```{{code-cell}} python\n{error}\n```\n")
-    with pytest.raises(NotebookError, match="ValueError: odd digits: … nothing else was looked at$"):
+    with pytest.raises(NotebookError, match=r"ValueError: odd digits: … nothing else was looked at$"):
         book.record("sample")
 
 
