@@ -146,6 +146,18 @@ NEST = "\n\n````{solution} ex\n```{code-cell} python\n1\n```\n````"
             header(needs=["mnist"]),
             "the header needs mnist, without which no chapter may be skipped: leave it out",
         ),
+        (
+            header(reads="a.csv"),
+            "the header's reads must be a list of paths, such as [book/sources.yml], got 'a.csv'",
+        ),
+        (header(reads=["/etc/hosts"]), "the header's reads must be a list of paths"),
+        (header(reads=["book/../../a.csv"]), "the header's reads must be a list of paths"),
+        (header(reads=[""]), "the header's reads must be a list of paths"),
+        (header(reads=["book/*.csv", "book/*.py"]), "the chapter reads book/*.csv, which is not there"),
+        (
+            source(3, "notebooks.find_book() / 'a.csv'"),
+            "the header must name the files that find_book() finds",
+        ),
         (quick({}), "the header needs values for a quick run in the tests, for example quick: {draws: 2000}"),
         (quick("size: 16"), "the header needs values for a quick run"),
         (quick({"size": 32}), "the header's quick run has the default values, and would test nothing"),

@@ -46,6 +46,7 @@ DOOR = {
     "parameters",
     "prose",
     "provenance",
+    "reads",
     "summary",
     "sweep",
     "sweep_page",

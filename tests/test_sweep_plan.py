@@ -118,3 +118,13 @@ def test_another_text_or_package_is_another_run(empty_book, plan, monkeypatch):
         assert names(plan(dim="2")) != before
     empty_book.write("sample", TEXT + "\nMore.\n")
     assert names(plan(dim="2")) != before
+
+
+def test_a_change_in_a_file_that_the_chapter_reads_is_another_run(empty_book, plan):
+    table = empty_book.root / "table.csv"
+    table.write_text("a\n")
+    empty_book.write("sample", "---\nreads: [table.csv]\n---\n" + TEXT)
+    before = names(plan(dim="2"))
+    assert names(plan(dim="2")) == before
+    table.write_text("b\n")
+    assert names(plan(dim="2")) != before

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from vaebook import chapters, compare, equations, needs, prose, summary
+from vaebook import chapters, compare, equations, needs, prose, reads, summary
 from vaebook.arguments import unknown
 from vaebook.chapters import NotebookError, labelled_cells, remedy
 from vaebook.parameters import ParameterError, check_values
@@ -59,7 +59,7 @@ def text_problems(book: Path, name: str, text: NotebookNode) -> list[str]:
     checked = _mentioned(text, equations.labels(book))
     reported = _mentioned(text, {quote.name for _, quote in prose.quotes(text)})
     return (
-        _rules(text)
+        _rules(book, text)
         + _twin(book, name)
         + prose.literals(text)
         + equations.problems(book, text, checked)
@@ -80,7 +80,7 @@ def record_problems(book: Path, name: str, record: NotebookNode, text: NotebookN
         One problem an entry, in words; empty if there is none.
     """
     return (
-        _rules(record)
+        _rules(book, record)
         + _twin(book, name)
         + execution_problems(record)
         + sync_problems(record, text, name)
@@ -145,7 +145,7 @@ def sync_problems(record: NotebookNode, text: NotebookNode, name: str) -> list[s
     return found
 
 
-def _rules(notebook: NotebookNode) -> list[str]:
+def _rules(book: Path, notebook: NotebookNode) -> list[str]:
     """The rules of tags, metadata and parameters, which a text breaks by what is written in it."""
     found = [
         f"{label} {problem}" for label, cell in labelled_cells(notebook) for problem in _cell_problems(cell)
@@ -160,8 +160,7 @@ def _rules(notebook: NotebookNode) -> list[str]:
         if len(code) == 1 or "validate(In, globals())" not in code[1].source:
             found.append("code cell 2 must call validate(In, globals()), which checks the parameters")
         found += _parameter_problems(notebook)
-    if problem := needs.problem(notebook):
-        found.append(problem)
+    found += filter(None, [needs.problem(notebook), reads.problem(book, notebook)])
     return [*found, *_key_figure_problems(notebook, needed=bool(tagged["parameters"]))]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vaebook import chapters
+from vaebook import chapters, reads
 from vaebook.parameters import Parameter, ParameterError, check_values
 from vaebook.sweep_run import package_digest
 
@@ -25,7 +25,8 @@ class Run:
         asked: the values of the parameters that were named.
         values: those of all parameters.
         name: of its files; tells the values that are not the defaults, and ends in a digest of the chapter's
-            text, all values, this package and the versions of what results follow from.
+            text, all values, the files that the chapter reads, this package and the versions of what results
+            follow from.
     """
 
     asked: Mapping[str, object]
@@ -82,13 +83,14 @@ def plan(book: Path, chapter: str, words: Mapping[str, Sequence[str]]) -> Plan:
     count = math.prod(map(len, asked.values()))
     if count > LARGEST:
         raise ParameterError(f"these are {count:,} runs; a sweep has at most {LARGEST:,}")
-    package, defaults = package_digest(), {parameter.name: parameter.default for parameter in parameters}
+    package, read = package_digest(), reads.digest(book, notebook)
+    defaults = {parameter.name: parameter.default for parameter in parameters}
     runs = []
     for values in itertools.product(*asked.values()):
         combination = dict(zip(asked, values, strict=True))
         complete = defaults | combination
         changed = [f"{name}={value}" for name, value in complete.items() if value != defaults[name]]
-        runs.append(Run(combination, complete, _name(changed, _key(text, complete, package))))
+        runs.append(Run(combination, complete, _name(changed, _key(text, complete, read, package))))
     return Plan(book, chapter, text, chapters.title(notebook), asked, runs, package)
 
 
@@ -118,9 +120,9 @@ def _range(name: str, word: str, bounds: re.Match) -> range:
     return numbers
 
 
-def _key(text: str, values: Mapping[str, object], package: str) -> str:
+def _key(text: str, values: Mapping[str, object], read: str, package: str) -> str:
     """The digest of what a run is made from, whatever processor makes it."""
-    content = json.dumps([text, values, package], sort_keys=True)
+    content = json.dumps([text, values, read, package], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

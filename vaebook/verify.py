@@ -1,8 +1,8 @@
 """Running the chapters again, and what is known of when that was done.
 
 A chapter that passes ``pytest --nbval``, where ``book/conftest.py`` compares every output, is stamped in
-``.cache/verified``. The stamp holds until the record, the text, the library, the comparison or an installed
-package changes, or something can be said against the record without running it.
+``.cache/verified``. The stamp holds until the record, the text, a file that the chapter reads, the library,
+the comparison or an installed package changes, or something can be said against the record without a run.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
 
-from vaebook import chapters, gates, provenance
+from vaebook import chapters, gates, provenance, reads
 
 COLUMNS = dict.fromkeys(
     ("chapter", "recorded", "commit", "processor", "seconds", "verified", "numbers", "tables", "figures"), ""
@@ -174,14 +174,22 @@ def _run_pytest(book: Path, name: str, *, one_thread: bool) -> Verdict:
 
 def _fingerprint(book: Path, name: str) -> str:
     """A digest of all that the outcome of a verification depends on."""
-    files = [book / f"{name}.ipynb", book / "text" / f"{name}.md", book / "conftest.py"]
-    files += sorted((book.parent / "benchmarks" / "results").rglob("*"))  # what some chapters show
+    text = book / "text" / f"{name}.md"
+    files = [book / f"{name}.ipynb", text, book / "conftest.py"]
     files += [book.parent / "constraints.txt", *sorted(Path(__file__).parent.glob("*.py"))]
-    digest = hashlib.sha256("\n".join([sys.version, *_packages()]).encode())
+    digest = hashlib.sha256("\n".join([sys.version, *_packages(), _read(book, text)]).encode())
     for file in files:
         digest.update(f"\n{file.name}\n".encode())
         digest.update(file.read_bytes() if file.is_file() else b"missing")
     return digest.hexdigest()
+
+
+def _read(book: Path, text: Path) -> str:
+    """A digest of what a chapter reads, as far as its header can be read."""
+    try:
+        return reads.digest(book, chapters.read_text(text)) if text.is_file() else ""
+    except chapters.NotebookError:
+        return ""
 
 
 @cache
