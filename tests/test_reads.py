@@ -42,6 +42,7 @@ def test_what_is_no_list_of_paths_inside_is_refused(chapter, patterns):
     book, _ = chapter
     text = nbformat.v4.new_notebook(metadata={"reads": patterns})
     assert reads.problem(book, text).startswith("the header's reads must be a list of paths, such as")
+    assert reads.files(book, text) == []
 
 
 def test_what_is_not_there_is_named(chapter):

@@ -17,9 +17,11 @@ def files(book: Path, text: NotebookNode) -> list[Path]:
     Args:
         book: the book's folder.
         text: the chapter, with its header, whose paths start in the folder above the book and may have
-            wildcards.
+            wildcards. What is no such path, :func:`problem` tells, and here it finds nothing.
     """
-    found = {path for pattern in text.metadata.get("reads", []) for path in book.parent.glob(pattern)}
+    asked = text.metadata.get("reads", [])
+    patterns = filter(_is_inside, asked if isinstance(asked, list) else [])
+    found = {path for pattern in patterns for path in book.parent.glob(pattern)}
     return sorted(path for path in found if path.is_file())
 
 
